@@ -1,0 +1,59 @@
+# Every target sets up what it needs in $(VENV): `make evolve` the package alone, the others the tools of development too.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BASE := $(VENV)/.installed-base
+DEV := $(VENV)/.installed-dev
+# the folders that hold Python files: `mypy` refuses an empty one
+CODE := $(sort $(patsubst %/,%,$(dir $(wildcard proxygraph/*.py segspace/*.py tools/*.py))))
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help evolve test check test-all bench golden clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'variables: ARGS="--seed 1" (evolve, test, test-all, bench), VENV=$(VENV), PYTHON=$(PYTHON)'
+
+evolve: $(BASE) ## find a formula for the embedded problem
+	$(BIN)/python -m proxygraph.evolve $(ARGS)
+
+test: $(DEV) ## the quick tests
+	$(BIN)/python -m pytest -n auto -m "not slow and not gpu" $(ARGS)
+
+check: $(DEV) ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict $(CODE)
+	$(BIN)/lint-imports
+
+test-all: $(DEV) ## every test but those for a GPU, the doctests, deep property tests
+	$(BIN)/python -m pytest -n auto -m "not gpu" --hypothesis-profile=deep --doctest-modules tests proxygraph $(ARGS)
+
+bench: $(DEV) ## run the scripts in benchmarks/
+	@test -n "$(BENCHMARKS)" || echo "there is no script in benchmarks/"
+	set -e; for script in $(BENCHMARKS); do $(BIN)/python $$script $(ARGS); done
+
+golden: $(DEV) ## rewrite the golden files; read the diff
+	$(BIN)/python tools/make_golden.py
+
+clean: ## remove environments, caches and builds; runs/ stays
+	rm -rf .venv .venv-ci build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing proxygraph into $(VENV) (about a minute; torch is the large part)"
+	$(PIP) -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing proxygraph and the tools of development into $(VENV)"
+	$(PIP) -e '.[dev]'
+	@touch $(BASE) $@

@@ -1,0 +1,1 @@
+"""proxygraph: discover training-free proxies as typed computation graphs."""

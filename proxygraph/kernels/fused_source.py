@@ -1,0 +1,419 @@
+"""Source text of the fused kernel: one formula becomes one Python function that makes a single pass.
+
+Here stands only what is written, not how it is compiled or run (``fused.py``); the text is plain Python over
+``np`` and ``math`` and means the same without numba.
+
+The plan. A row is worked on in *layer loops*; within a layer there are *element loops* and *activation loops*. A
+reduction broadcast back down is a barrier: what uses it waits for the next loop of that level. So every value gets
+a place ``(loop, step)``: a row value stands before layer loop `loop`; a layer value is ready in layer loop `loop`
+after `step` rounds of element loops; an element value can be had in round `step` of that loop. Places are the
+earliest possible ones, hence all reductions that can share a loop do. Element values are never stored but computed
+again in each loop that needs them; a layer value needed in a later layer loop is kept in an array of the row's
+length.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from proxygraph.dag import FINENESS, Dag
+from proxygraph.errors import CompileError
+from proxygraph.infix import number_text, text
+from proxygraph.leaves import Axis
+from proxygraph.ops import ATOM, OPS, UNARY
+
+FINE: tuple[Axis, ...] = ("element", "activation")
+MAX_COMMENT = 48
+MAX_HEADER = 600
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSource:
+    """The function of one formula.
+
+    Attributes
+    ----------
+    name : str
+        Name of the function; it follows from the formula's key.
+    text : str
+        Its source; takes ``(out, first_row, last_row)``, then offsets and counts of each of `axes`, then `columns`.
+    axes : tuple of str
+        Axes finer than the row that the formula touches, coarsest first.
+    columns : tuple of str
+        Leaf names in the order of the arguments ``c0, c1, …``.
+    """
+
+    name: str
+    text: str
+    axes: tuple[Axis, ...]
+    columns: tuple[str, ...]
+
+
+def emit(dag: Dag) -> FusedSource:
+    """Return the function that computes `dag` for a range of rows.
+
+    Parameters
+    ----------
+    dag : Dag
+        A formula whose root is on the row axis.
+
+    Raises
+    ------
+    CompileError
+        If the root is finer than the row axis or an operator lacks the templates; the message names it.
+
+    Examples
+    --------
+    >>> from proxygraph.infix import parse
+    >>> print(emit(parse("params * 0.5")).text)  # doctest: +ELLIPSIS
+    def formula_...(out, first_row, last_row, c0):
+        # params * 0.5
+        # c0: params (row)
+        for row in range(first_row, last_row):
+            v0 = np.float64(c0[row])  # params
+            v2 = v0 * 0.5  # params * 0.5
+            out[row] = v2
+    <BLANKLINE>
+    """
+    if dag.axes[-1] != "row":
+        raise CompileError(f"the formula {_cut(text(dag))} is on the {dag.axes[-1]} axis; a kernel gives one number "
+                           "per row, so reduce it first, e.g. with sum(...)")
+    for node in dag.nodes:
+        if node.kind == "op":
+            _refuse_untemplated(node.name)
+    return _Emitter(dag).source()
+
+
+def _refuse_untemplated(name: str) -> None:
+    op = OPS[name]
+    if op.kind == "elementwise" and not op.numba:
+        raise CompileError(f"operator {name!r} has no numba template, so it cannot be compiled; give its Op a "
+                           "`numba` expression or choose the back end 'reference'")
+    if op.kind == "reduction" and not (op.init and op.final):
+        raise CompileError(f"operator {name!r} has no one-pass form, so it cannot be compiled; give its Op `init`, "
+                           "`update` and `final` or choose the back end 'reference'")
+
+
+# ---- plan -----------------------------------------------------------------------------------------------------
+
+Place = tuple[int, int]
+
+
+def places(dag: Dag) -> list[Place]:
+    """Return ``(loop, step)`` of every node, see the head of this file."""
+    result: list[Place] = []
+    for node, axis in zip(dag.nodes, dag.axes, strict=True):
+        loop = max((result[j][0] for j in node.args), default=0)
+        reduces = node.kind == "op" and OPS[node.name].kind == "reduction"
+        if axis == "row":
+            result.append((loop + 1 if reduces else loop, 0))
+            continue
+        inner = [result[j][1] for j in node.args if dag.axes[j] != "row" and result[j][0] == loop]
+        result.append((loop, max(inner, default=0) + reduces))
+    return result
+
+
+def folded(dag: Dag) -> dict[int, float]:
+    """Return the value of every node made of constants alone, computed as the reference does."""
+    values: dict[int, float] = {}
+    for i, node in enumerate(dag.nodes):
+        if node.kind == "const":
+            values[i] = node.value
+        elif node.kind == "op" and all(j in values for j in node.args):
+            with np.errstate(all="ignore"):
+                values[i] = float(OPS[node.name].numpy(np, *(np.array([values[j]]) for j in node.args))[0])
+    return values
+
+
+# ---- text -----------------------------------------------------------------------------------------------------
+
+
+class _Emitter:
+    """Writes one formula; holds the plan and the lines so far."""
+
+    def __init__(self, dag: Dag) -> None:
+        self.dag = dag
+        self.places = places(dag)
+        self.constants = folded(dag)
+        self.comments = comments(dag)
+        self.column = {name: f"c{k}" for k, name in enumerate(dag.leaves)}
+        self.lines: list[str] = []
+        needed = [i for i in range(len(dag)) if i not in self.constants]
+        self.rows = [i for i in needed if dag.axes[i] == "row"]
+        self.layers = [i for i in needed if dag.axes[i] == "layer"]
+        n_loops = max((self.places[i][0] for i in self.rows), default=0)
+        self.uses = [self._layer_values_used(loop) for loop in range(n_loops)]
+        self.kept = sorted(i for i in self.layers if not self._is_leaf(i)
+                           and any(i in self.uses[loop] for loop in range(self.places[i][0] + 1, n_loops)))
+
+    # what the nodes are
+
+    def _is_leaf(self, i: int) -> bool:
+        return self.dag.nodes[i].kind == "leaf"
+
+    def _reduces(self, i: int, axis: Axis) -> bool:
+        """Whether node `i` reduces a value on `axis`."""
+        node = self.dag.nodes[i]
+        return node.kind == "op" and OPS[node.name].kind == "reduction" and self.dag.axes[node.args[0]] == axis
+
+    def _inputs(self, reductions: Iterable[int]) -> list[int]:
+        """The element values that some reductions need, in order."""
+        found: set[int] = set()
+        stack = [self.dag.nodes[i].args[0] for i in reductions]
+        while stack:
+            i = stack.pop()
+            if i not in found and self.dag.axes[i] in FINE:
+                found.add(i)
+                stack += self.dag.nodes[i].args
+        return sorted(found)
+
+    def _layer_values_used(self, loop: int) -> set[int]:
+        """The layer values read in layer loop `loop`."""
+        here = [i for i in self.layers if self.places[i][0] == loop and not self._is_leaf(i)]
+        rows = [i for i in self.rows if self._reduces(i, "layer") and self.places[i][0] == loop + 1]
+        fine = self._inputs(i for i in here if any(self._reduces(i, axis) for axis in FINE))
+        return {j for i in (*here, *rows, *fine) for j in self.dag.nodes[i].args if self.dag.axes[j] == "layer"}
+
+    # writing
+
+    def _write(self, depth: int, line: str) -> None:
+        self.lines.append("    " * depth + line)
+
+    def _name(self, i: int) -> str:
+        """The value of node `i` as an argument: a constant in brackets if it is negative."""
+        if i not in self.constants:
+            return f"v{i}"
+        value = self.constants[i]
+        literal = repr(value) if math.isfinite(value) else repr(value).replace("nan", "np.nan").replace("inf", "np.inf")
+        return f"({literal})" if literal.startswith("-") else literal
+
+    def _assign(self, depth: int, i: int, expression: str) -> None:
+        self._write(depth, f"v{i} = {_bare(expression)}  # {self.comments[i]}")
+
+    def _load(self, depth: int, i: int, index: str) -> None:
+        self._assign(depth, i, f"np.float64({self.column[self.dag.nodes[i].name]}[{index}])")
+
+    def _compute(self, depth: int, i: int) -> None:
+        """Write an elementwise operator."""
+        node = self.dag.nodes[i]
+        if node.name == "pow":
+            self._assign(depth, i, _power(self._name(node.args[0]), self.constants[node.args[1]]))
+        else:
+            self._assign(depth, i, _filled(node.name, OPS[node.name].numba, *map(self._name, node.args)))
+
+    def _start(self, depth: int, i: int) -> None:
+        """Write the accumulators of a reduction."""
+        op = OPS[self.dag.nodes[i].name]
+        for k, value in enumerate(op.init):
+            self._write(depth, f"v{i}_s{k} = {value}")
+        if _uses_first(op.name):
+            self._write(depth, f"v{i}_first = 0.0")
+
+    def _update(self, depth: int, i: int, *, reorder: bool) -> None:
+        """Write what one value changes; with `reorder` sums go through ``plus``, which may be vectorised."""
+        node = self.dag.nodes[i]
+        op, x = OPS[node.name], self._name(node.args[0])
+        state = {f"s{k}": f"v{i}_s{k}" for k in range(len(op.init))}
+        right = [_bare(_filled(op.name, line, x=x, first=f"v{i}_first", **state)) for line in op.update]
+        if reorder:
+            right = [_sum_as_call(op.name, line, tuple(state.values())) for line in right]
+        if any(f"{{s{k}}}" in line for n, line in enumerate(op.update) for k in range(len(op.init)) if k != n):
+            self._write(depth, f"{', '.join(state.values())} = {', '.join(right)}")
+        else:
+            for name, line in zip(state.values(), right, strict=True):
+                self._write(depth, f"{name} = {line}")
+
+    def _finish(self, depth: int, i: int, n: str, count: str) -> None:
+        op = OPS[self.dag.nodes[i].name]
+        state = {f"s{k}": f"v{i}_s{k}" for k in range(len(op.init))}
+        value = _filled(op.name, op.final, n=n, count=count, first=f"v{i}_first", **state)
+        self._assign(depth, i, f"({_bare(value)}) if {n} > 0 else np.nan")
+
+    # the levels, from the outside in
+
+    def source(self) -> FusedSource:
+        dag = self.dag
+        axes = tuple(axis for axis in ("layer", *FINE) if axis in dag.axes)
+        name = f"formula_{dag.key[:8]}"
+        arguments = [f"{axis}_{what}" for axis in axes for what in ("offsets", "counts")]
+        self._write(0, f"def {name}({', '.join(['out', 'first_row', 'last_row', *arguments, *self.column.values()])}):")
+        self._write(1, f"# {_printable(_cut(text(dag), MAX_HEADER))}")
+        for leaf, column in self.column.items():
+            self._write(1, f"# {column}: {_printable(leaf)} ({dag.leaves[leaf].axis})")
+        self._write(1, "for row in range(first_row, last_row):")
+        if "layer" in axes:
+            self._write(2, "layer_start, layer_stop = layer_offsets[row], layer_offsets[row + 1]")
+            self._write(2, "n_layer = layer_stop - layer_start")
+        for i in self.kept:
+            self._write(2, f"v{i}_kept = np.empty(n_layer)  # {self.comments[i]}")
+        for i in self.rows:
+            if self._is_leaf(i):
+                self._load(2, i, "row")
+        self._row_values(0)
+        for loop in range(len(self.uses)):
+            self._layer_loop(loop)
+            self._row_values(loop + 1)
+        self._write(2, f"out[row] = {_bare(self._name(len(dag) - 1))}")
+        return FusedSource(name, "\n".join(self.lines) + "\n", axes, tuple(self.column))
+
+    def _row_values(self, loop: int) -> None:
+        for i in self.rows:
+            if self.places[i][0] == loop and not self._is_leaf(i):
+                if self._reduces(i, "layer"):
+                    self._finish(2, i, "n_layer", "layer_counts[row]")
+                else:
+                    self._compute(2, i)
+
+    def _layer_loop(self, loop: int) -> None:
+        totals = [i for i in self.rows if self._reduces(i, "layer") and self.places[i][0] == loop + 1]
+        here = [i for i in self.layers if self.places[i][0] == loop and not self._is_leaf(i)]
+        for i in totals:
+            self._start(2, i)
+        self._write(2, "for layer in range(layer_start, layer_stop):")
+        for axis in FINE:
+            self._open_segment(axis, [i for i in here if self._reduces(i, axis)])
+        for i in sorted(self.uses[loop]):
+            if self._is_leaf(i):
+                self._load(3, i, "layer")
+            elif self.places[i][0] < loop:
+                self._assign(3, i, f"v{i}_kept[layer - layer_start]")
+        for step in range(max((self.places[i][1] for i in here), default=0) + 1):
+            for i in here:
+                if self.places[i][1] == step and not any(self._reduces(i, axis) for axis in FINE):
+                    self._compute(3, i)
+            for axis in FINE:
+                self._fine_loop(axis, [i for i in here if self._reduces(i, axis) and self.places[i][1] == step + 1])
+        for i in self.kept:
+            if self.places[i][0] == loop:
+                self._write(3, f"v{i}_kept[layer - layer_start] = v{i}")
+        for i in totals:
+            if _uses_first(self.dag.nodes[i].name):
+                self._write(3, "if layer == layer_start:")
+                self._write(4, f"v{i}_first = {self._name(self.dag.nodes[i].args[0])}")
+            self._update(3, i, reorder=False)
+
+    def _open_segment(self, axis: Axis, reductions: Sequence[int]) -> None:
+        """Write the bounds of a layer on a fine axis and the pieces of the columns that lie in it."""
+        if not reductions:
+            return
+        self._write(3, f"{axis}_start, {axis}_stop = {axis}_offsets[layer], {axis}_offsets[layer + 1]")
+        self._write(3, f"n_{axis} = {axis}_stop - {axis}_start")
+        for i in self._inputs(reductions):
+            if self._is_leaf(i):
+                column = self.column[self.dag.nodes[i].name]
+                # a slice, because loops from 0 are vectorised: no index can be negative and wrap around
+                self._write(3, f"{column}_here = {column}[{axis}_start:{axis}_stop]  # {self.comments[i]}")
+
+    def _fine_loop(self, axis: Axis, reductions: Sequence[int]) -> None:
+        """Write one loop over a layer's entries with all the reductions that share it."""
+        if not reductions:
+            return
+        for i in reductions:
+            self._start(3, i)
+        shifted = [i for i in reductions if _uses_first(self.dag.nodes[i].name)]
+        if shifted:
+            self._write(3, f"if n_{axis} > 0:")
+            self._fine_values(4, shifted, "0")
+            for i in shifted:
+                self._write(4, f"v{i}_first = {self._name(self.dag.nodes[i].args[0])}")
+        self._write(3, f"for i in range(n_{axis}):")
+        self._fine_values(4, reductions, "i")
+        for i in reductions:
+            self._update(4, i, reorder=True)
+        for i in reductions:
+            self._finish(3, i, f"n_{axis}", f"{axis}_counts[layer]")
+
+    def _fine_values(self, depth: int, reductions: Sequence[int], index: str) -> None:
+        for i in self._inputs(reductions):
+            if self._is_leaf(i):
+                self._assign(depth, i, f"np.float64({self.column[self.dag.nodes[i].name]}_here[{index}])")
+            else:
+                self._compute(depth, i)
+
+
+def _power(x: str, exponent: float) -> str:
+    """Return x to a multiple of 1/2 without a general power, which costs 20 times as much.
+
+    numba multiplies out literal integer exponents, and ``** 0.5`` becomes a square root that keeps the power's
+    special values (inf for -inf, 0.0 for -0.0).
+    """
+    whole, half = divmod(abs(exponent), 1.0)
+    factors = [f"{x} ** {int(whole)}"] if whole or not half else []
+    factors += [f"{x} ** 0.5"] if half else []
+    product = " * ".join(factors)
+    return product if exponent >= 0 else f"1.0 / ({product})"
+
+
+def _sum_as_call(name: str, update: str, state: tuple[str, ...]) -> str:
+    """Return ``s + x`` as ``plus(s, x)``; any other update as it is."""
+    try:
+        tree = ast.parse(update, mode="eval").body
+    except SyntaxError:
+        raise CompileError(f"operator {name!r}: the update {update!r} is not Python") from None
+    match tree:
+        case ast.BinOp(op=ast.Add(), left=ast.Name(id=left), right=right) if left in state:
+            if not any(isinstance(part, ast.Name) and part.id in state for part in ast.walk(right)):
+                return f"plus({left}, {ast.unparse(right)})"
+    return update
+
+
+def _filled(name: str, template: str, *args: str, **fields: str) -> str:
+    """Fill an operator's template; a user's mistake in it is reported with the operator's name."""
+    try:
+        return template.format(*args, **fields)
+    except (LookupError, ValueError) as error:
+        raise CompileError(f"operator {name!r}: the template {template!r} cannot be filled ({error!r})") from None
+
+
+def _uses_first(name: str) -> bool:
+    op = OPS[name]
+    return any("{first}" in template for template in (*op.update, op.final))
+
+
+def _bare(expression: str) -> str:
+    """Drop one pair of brackets around a whole expression."""
+    if not (expression.startswith("(") and expression.endswith(")")):
+        return expression
+    depth = 0
+    for char in expression[:-1]:
+        depth += (char == "(") - (char == ")")
+        if depth == 0:
+            return expression
+    return expression[1:-1]
+
+
+def comments(dag: Dag) -> list[str]:
+    """Return the text of every node for people; long arguments are given by value name, odd characters escaped."""
+    parts: list[str] = []
+    strength: list[int] = []
+    for node in dag.nodes:
+        if node.kind == "leaf":
+            name = _printable(_cut(node.name, MAX_COMMENT))
+            parts.append(name if name.isidentifier() else f"`{name}`")
+            strength.append(ATOM)
+        elif node.kind == "const":
+            parts.append(number_text(node.value))
+            strength.append(UNARY if parts[-1].startswith("-") else ATOM)
+        else:
+            op = OPS[node.name]
+            args = [f"v{j}" if len(parts[j]) > MAX_COMMENT and dag.nodes[j].kind == "op" else parts[j]
+                    for j in node.args]
+            bracketed = [f"({a})" if a == parts[j] and strength[j] < slot else a
+                         for a, j, slot in zip(args, node.args, op.slots, strict=True)]
+            parts.append(op.infix.format(*bracketed) if op.infix else f"{op.call}({', '.join(args)})")
+            strength.append(op.prec if op.infix else ATOM)
+    return parts
+
+
+def _printable(name: str) -> str:
+    """Escape every character that could end a comment or not be encoded."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def _cut(long: str, length: int = 60) -> str:
+    return long if len(long) <= length else long[: length - 3] + "..."

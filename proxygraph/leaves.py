@@ -1,0 +1,124 @@
+"""The statistics that formulas may use: one row per leaf.
+
+A leaf is a named input of formulas, living on an axis. How it is measured on a network is the business of
+``proxygraph.stats``; here stands what it means, where it comes from and what it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Axis = Literal["element", "activation", "layer", "row"]
+Sign = Literal["nonneg", "any"]
+Cost = Literal["static", "forward", "backward", "second-order"]
+
+COARSER: Mapping[str, Axis] = MappingProxyType({"element": "layer", "activation": "layer", "layer": "row"})
+"""The axis one step coarser: where a reduction goes to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One statistic, or one column of a table.
+
+    Attributes
+    ----------
+    name : str
+        Name in formulas.
+    axis : {"element", "activation", "layer", "row"}
+        Where its values live.
+    sign : {"nonneg", "any"}
+        ``"nonneg"`` promises values >= 0; rewrite rules rely on it, so tables are checked against it.
+    meaning : str
+        One line for people.
+    source : str
+        Paper or definition.
+    cost : {"static", "forward", "backward", "second-order"}
+        The dearest pass that measuring it needs.
+    labels : bool
+        Whether measuring it needs the targets of the batch.
+    latex : str
+        Symbol in LaTeX; empty means the name set upright.
+    """
+
+    name: str
+    axis: Axis
+    sign: Sign = "any"
+    meaning: str = ""
+    source: str = ""
+    cost: Cost = "static"
+    labels: bool = False
+    latex: str = ""
+
+
+_SNIP = "Lee et al. 2019, SNIP, arXiv:1810.02340"
+_SYNFLOW = "Tanaka et al. 2020, SynFlow, arXiv:2006.05467"
+_GRASP = "Wang et al. 2020, GraSP, arXiv:2002.07376"
+_ZICO = "Li et al. 2023, ZiCo, arXiv:2301.11300"
+_FISHER = "Turner et al. 2020, BlockSwap, arXiv:1906.04113"
+_NWOT = "Mellor et al. 2021, Neural Architecture Search without Training, arXiv:2006.04647"
+_MECO = "Jiang et al. 2023, MeCo, NeurIPS"
+_ROY = "Roy & Vetterli 2007, The effective rank, EUSIPCO"
+
+_ROWS = (
+    # element: one value per entry of a layer's weight
+    Leaf("w", "element", "any", "weight at initialisation", "", "static", False, "w"),
+    Leaf("g", "element", "any", "dL/dw, mean over the batches", _SNIP, "backward", True, r"g"),
+    Leaf("gs", "element", "any", "gradient of the summed output of the network with |w| on an all-ones input",
+         _SYNFLOW, "backward", False, r"g^{\mathrm{syn}}"),
+    Leaf("hg", "element", "any", "Hessian-gradient product H g of the loss", _GRASP, "second-order", True,
+         r"(Hg)"),
+    Leaf("gv", "element", "any", "gradient of the summed logits", "NASI/NTK literature: d(sum f)/dw", "backward",
+         False, r"g^{\Sigma}"),
+    Leaf("g_mean", "element", "nonneg", "mean over batches of |dL/dw|", _ZICO, "backward", True,
+         r"\mu_{|g|}"),
+    Leaf("g_std", "element", "nonneg", "standard deviation over batches of dL/dw", _ZICO, "backward", True,
+         r"\sigma_{g}"),
+    # activation: one value per entry of a layer's output
+    Leaf("a", "activation", "any", "output of the layer", "", "forward", False, "a"),
+    Leaf("da", "activation", "any", "gradient of the loss with respect to the output", _FISHER, "backward",
+         True, r"\delta"),
+    # layer
+    Leaf("numel", "layer", "nonneg", "entries of the weight", "", "static", False, r"n"),
+    Leaf("fan_in", "layer", "nonneg", "inputs of one output unit", "", "static", False, r"n_{\mathrm{in}}"),
+    Leaf("c_in", "layer", "nonneg", "input channels", "", "static", False, r"c_{\mathrm{in}}"),
+    Leaf("c_out", "layer", "nonneg", "output channels", "", "static", False, r"c_{\mathrm{out}}"),
+    Leaf("kernel", "layer", "nonneg", "geometric mean of the kernel's sides", "", "static", False, "k"),
+    Leaf("stride", "layer", "nonneg", "geometric mean of the strides", "", "static", False, "s"),
+    Leaf("hw", "layer", "nonneg", "output positions of one image", "", "forward", False, "hw"),
+    Leaf("macs", "layer", "nonneg", "multiply-accumulates of one image", "", "forward", False,
+         r"\mathrm{macs}"),
+    Leaf("depth", "layer", "nonneg", "position in forward order, 0 first, 1 last", "", "forward", False, "d"),
+    Leaf("backbone", "layer", "nonneg", "1 in the backbone, 0 in decoder or head (by module name)", "",
+         "static", False, r"b"),
+    Leaf("nwot", "layer", "any", "log-determinant of the kernel of binary activation codes of the layer",
+         _NWOT, "forward", False, r"\mathrm{nwot}"),
+    Leaf("eff_rank", "layer", "nonneg", "effective rank of the output's channel covariance", _ROY, "forward",
+         False, r"\mathrm{erank}"),
+    Leaf("min_eig", "layer", "any", "least eigenvalue of the channels' correlation matrix", _MECO, "forward",
+         False, r"\lambda_{\min}"),
+    Leaf("w_logdet", "layer", "any", "log-determinant of the filters' correlation matrix", "", "static",
+         False, r"\mathrm{logdet}_w"),
+    Leaf("fisher", "layer", "nonneg", "sum over channels of squared, pooled a*da", _FISHER, "backward", True,
+         r"\mathrm{fisher}"),
+    # row
+    Leaf("params", "row", "nonneg", "parameters of the network", "", "static", False, r"\mathrm{params}"),
+    Leaf("macs_total", "row", "nonneg", "multiply-accumulates of one image, all layers", "", "forward", False,
+         r"\mathrm{MACs}"),
+    Leaf("n_layers", "row", "nonneg", "convolution and linear layers that ran", "", "forward", False, "L"),
+    Leaf("jacov", "row", "any", "correlation of the per-image input Jacobians",
+         "Mellor et al. 2020, arXiv:2006.04647v1", "backward", False, r"\mathrm{jacov}"),
+    Leaf("nwot_total", "row", "any", "log-determinant of the kernel of binary codes, all rectifiers", _NWOT,
+         "forward", False, r"\mathrm{NWOT}"),
+    Leaf("zen", "row", "any", "Zen-score: log of the output change under input noise, BN-corrected",
+         "Lin et al. 2021, Zen-NAS, arXiv:2102.01063", "forward", False, r"\mathrm{zen}"),
+    Leaf("swap", "row", "nonneg", "number of distinct sample-wise activation patterns",
+         "Peng et al. 2024, SWAP-NAS, arXiv:2403.04161", "forward", False, r"\mathrm{swap}"),
+    Leaf("latency_ms", "row", "nonneg", "measured latency in milliseconds, when measured", "", "forward",
+         False, r"\mathrm{ms}"),
+)
+
+STATISTICS: Mapping[str, Leaf] = MappingProxyType({leaf.name: leaf for leaf in _ROWS})
+"""All statistics of untrained networks by name."""

@@ -1,0 +1,132 @@
+"""What a formula is judged by: fitness on the training rows, the final form, and the numbers reported.
+
+Rank objectives judge the order only, up to direction: a formula that ranks backwards is as good as its negative,
+and the final form is negated explicitly. Least-squares objectives judge the best line through the formula, and
+the final form carries that line's two constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxygraph.dag import Dag, Node
+from proxygraph.errors import UnknownName
+from proxygraph.rank import correlation, rank_report, spearman
+from proxygraph.scores import Scores
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One way to judge formulas.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"rank", "fit"}
+        Whether the order or the values count.
+    metric : str
+        The entry of `report` that larger-is-better choices (validation) use.
+    """
+
+    name: str
+    kind: Literal["rank", "fit"]
+    metric: str
+
+    def fitness(self, values: Floats, target: Floats) -> Floats:
+        """Return the fitness of every row of `values` (P, N), in [0, 1]; NaN for invalid formulas."""
+        if self.name == "spearman":
+            return np.abs(spearman(values, target))
+        finite = np.isfinite(values).all(axis=1)
+        out = np.full(len(values), np.nan)
+        if self.name == "kendall":
+            for i in np.flatnonzero(finite):
+                tau = rank_report(Scores.of(values[i]), target).tau_b
+                out[i] = np.nan if tau is None else abs(tau)
+            return out
+        if finite.any():
+            r = correlation(values[finite], target)
+            out[finite] = np.abs(r) if self.name == "pearson" else r * r
+        return out
+
+    def finish(self, dag: Dag, values: Floats, target: Floats) -> Dag:
+        """Return the formula as it is to be used: negated if it ranks backwards, or with its line's constants.
+
+        Parameters
+        ----------
+        dag : Dag
+        values, target : ndarray, shape (N,)
+            On the training rows; only these decide.
+        """
+        ok = np.isfinite(values)
+        if self.kind == "rank":
+            rho = spearman(values[None, ok], target[ok])[0]
+            return _wrapped(dag, -1.0, 0.0) if rho < 0 else dag
+        x, y = values[ok], target[ok]
+        if x.size < 2 or np.ptp(x) == 0.0:
+            return Dag([Node("const", value=float(y.mean()))], dag.leaves)
+        # centred and scaled: the normal equations lose half the digits when |mean| >> spread
+        mean, spread = float(x.mean()), float(np.std(x))
+        z = (x - mean) / spread
+        slope = float(np.dot(z, y - y.mean()) / np.dot(z, z)) / spread
+        return _wrapped(dag, slope, float(y.mean()) - slope * mean)
+
+    def report(self, scores: Scores, target: Floats) -> dict[str, Any]:
+        """Return the numbers that ``result.json`` carries for one formula on one part of the rows."""
+        if self.kind == "rank":
+            ranks = rank_report(scores, target)
+            return {"spearman": ranks.rho, "kendall": ranks.tau_b, "n": ranks.n_used, "invalid": ranks.n_invalid}
+        x, y = scores.values[scores.ok], target[scores.ok]
+        numbers: dict[str, Any] = {"r2": None, "rmse": None, "n": int(x.size), "invalid": int((~scores.ok).sum())}
+        if x.size:
+            with np.errstate(all="ignore"):
+                residual = float(np.sum((y - x) ** 2))
+            total = float(np.sum((y - y.mean()) ** 2))
+            if np.isfinite(residual):
+                numbers["r2"] = 1.0 - residual / total if total > 0.0 else None
+                numbers["rmse"] = float(np.sqrt(residual / x.size))
+        return numbers
+
+
+def _wrapped(dag: Dag, slope: float, offset: float) -> Dag:
+    """Return ``slope * dag + offset`` without needless nodes."""
+    nodes = list(dag.nodes)
+
+    def add(node: Node) -> int:
+        nodes.append(node)
+        return len(nodes) - 1
+
+    top = len(nodes) - 1
+    if slope == -1.0:
+        top = add(Node("op", "neg", (top,)))
+    elif slope != 1.0:
+        top = add(Node("op", "mul", (add(Node("const", value=slope)), top)))
+    if offset != 0.0:
+        top = add(Node("op", "add", (top, add(Node("const", value=offset)))))
+    return Dag(nodes, dag.leaves)
+
+
+_ROWS = (
+    Objective("spearman", "rank", "spearman"),
+    Objective("kendall", "rank", "kendall"),
+    Objective("pearson", "rank", "spearman"),
+    Objective("r2", "fit", "r2"),
+    Objective("mse", "fit", "r2"),
+)
+
+OBJECTIVES: Mapping[str, Objective] = MappingProxyType({o.name: o for o in _ROWS})
+"""All objectives by name."""
+
+
+def find_objective(name: str) -> Objective:
+    """Return an objective by name (`UnknownName` if there is none)."""
+    if name not in OBJECTIVES:
+        raise UnknownName(f"no objective named {name!r}; known: {', '.join(OBJECTIVES)}")
+    return OBJECTIVES[name]

@@ -1,0 +1,281 @@
+"""What is to be ranked or predicted: a table of statistics, a target, and which rows belong together.
+
+A problem comes from a registered loader (entry-point group ``proxygraph.problems``), from a ``.csv`` or
+``.parquet`` table, or from a saved problem. The split into train, validation and test keeps groups whole: networks
+that are equal after pruning never fall on both sides.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxygraph.errors import ConfigError, ShapeMismatch, UnknownName
+from proxygraph.table import StatTable
+
+MIN_ROWS = 10
+ENTRY_POINTS = "proxygraph.problems"
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, how many there are."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of the three parts; the search sees `train`, `validation` picks, `test` is only reported."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Rows with a target.
+
+    Attributes
+    ----------
+    name : str
+    table : StatTable
+    target : ndarray of float64, shape (N,)
+        What formulas are to rank or predict; higher is better for rank objectives.
+    target_name : str
+    groups : tuple of str, length N
+        Rows of one group stay on one side of a split.
+    objective : str
+        The objective to use unless the user says otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If the target is not finite or constant, or there are fewer than 10 rows.
+    """
+
+    name: str
+    table: StatTable
+    target: NDArray[np.float64]
+    target_name: str
+    groups: tuple[str, ...]
+    objective: str = "spearman"
+
+    def __post_init__(self) -> None:
+        n = self.table.n_rows
+        if self.target.shape != (n,) or len(self.groups) != n:
+            raise ShapeMismatch(
+                f"problem {self.name!r}: {n} rows, {self.target.size} targets, {len(self.groups)} groups"
+            )
+        if n < MIN_ROWS:
+            raise ConfigError(f"problem {self.name!r}: {n} rows; at least {MIN_ROWS} are needed to split and rank")
+        bad = np.flatnonzero(~np.isfinite(self.target))
+        if bad.size:
+            raise ConfigError(f"problem {self.name!r}: target {self.target_name!r} is {self.target[bad[0]]} on row "
+                              f"{self.table.rows[bad[0]]!r} and {bad.size - 1} others; remove or repair these rows")
+        if np.ptp(self.target) == 0.0:
+            raise ConfigError(f"problem {self.name!r}: target {self.target_name!r} is {self.target[0]} on every row; "
+                              "there is nothing to rank")
+
+    def split(self, seed: int, n_train: int | None = None) -> Split:
+        """Split the rows by seed, groups kept whole.
+
+        Parameters
+        ----------
+        seed : int
+        n_train : int, optional
+            Rows to train on; as many again validate (or half of what is left, if that is less), the others test.
+            By default half the rows train, a quarter validates, a quarter tests.
+
+        Raises
+        ------
+        ConfigError
+            If that leaves fewer than two rows for a part, or `n_train` is below 5.
+        """
+        n = self.table.n_rows
+        if n_train is None:
+            n_train = n // 2
+            n_validation = n // 4
+        else:
+            n_validation = min(n_train, (n - n_train) // 2)
+        if n_train < 5 or n_validation < 2 or n - n_train - n_validation < 2:
+            raise ConfigError(f"problem {self.name!r}: cannot split {n} rows into {n_train} for training and at least 2 "
+                              f"each for validation and test; choose --train between 5 and {max(5, n - 4)}")
+        members: dict[str, list[int]] = {}
+        for i, group in enumerate(self.groups):
+            members.setdefault(group, []).append(i)
+        order = sorted(members)
+        np.random.default_rng([seed, 0x5917]).shuffle(order)
+        parts: list[list[int]] = [[], [], []]
+        wanted = [n_train, n_validation, n]
+        part = 0
+        for group in order:
+            if part < 2 and len(parts[part]) >= wanted[part]:
+                part += 1
+            parts[part].extend(members[group])
+        if min(len(p) for p in parts) < 2:
+            raise ConfigError(f"problem {self.name!r}: its {len(members)} groups of equal rows cannot be split in three")
+        train, validation, test = (np.array(sorted(p), dtype=np.int64) for p in parts)
+        return Split(train, validation, test)
+
+    def save(self, path: str | Path) -> None:
+        """Write the problem as one file that ``evolve`` accepts as SOURCE."""
+        extra = {"name": self.name, "target_name": self.target_name, "target": self.target.tolist(),
+                 "groups": list(self.groups), "objective": self.objective}
+        header = {**self.table.header, "problem": extra}
+        table = self.table
+        StatTable(table.rows, table.columns, table.leaves, table.offsets, table.counts, header).save(Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Problem:
+        """Read a saved problem.
+
+        Raises
+        ------
+        ConfigError
+            If the file is no table, or a table without a target.
+        """
+        table = StatTable.load(Path(path))
+        extra = table.header.get("problem")
+        try:
+            return cls(str(extra["name"]), table, np.array(extra["target"], dtype=np.float64),
+                       str(extra["target_name"]), tuple(map(str, extra["groups"])), str(extra["objective"]))
+        except (TypeError, KeyError, ValueError):
+            raise ConfigError(f"{path}: a table of statistics, but not a saved problem (no target in it); "
+                              "make one with Problem.save") from None
+
+
+def load_problem(source: str, target: str | None, seed: int, report: Report) -> Problem:
+    """Return the problem that SOURCE names.
+
+    Parameters
+    ----------
+    source : str
+        ``NAME`` or ``NAME:ARGUMENT`` of a registered problem, or the path of a ``.csv``, ``.parquet`` or saved problem.
+    target : str, optional
+        Column to predict, for tables.
+    seed : int
+        For loaders that draw a sample.
+    report : callable
+        Progress, ``(what, done, total)``.
+
+    Raises
+    ------
+    ConfigError, UnknownName
+        If it cannot be read or does not exist; the message says what would help.
+    """
+    suffix = Path(source).suffix.lower()
+    if suffix in (".csv", ".parquet") and ":" not in source:
+        return table_problem(Path(source), target)
+    if suffix == ".safetensors" and ":" not in source:
+        return Problem.load(source)
+    name, _, argument = source.partition(":")
+    found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in found:
+        raise UnknownName(f"no problem named {name!r}; give one of {', '.join(sorted(found))}, or a .csv, .parquet or "
+                          "saved .safetensors file")
+    if target is not None:
+        raise ConfigError(f"--target goes with a table; problem {name!r} has its own target")
+    problem = found[name].load()(argument, seed=seed, report=report)
+    if not isinstance(problem, Problem):
+        raise ConfigError(f"the loader of problem {name!r} returned {type(problem).__name__}, not a Problem")
+    return problem
+
+
+def table_problem(path: Path, target: str | None) -> Problem:
+    """Make a problem of a table whose columns are numbers; a column ``id`` names the rows.
+
+    Raises
+    ------
+    ConfigError
+        If the file or the target column is missing, a column is not numeric, or ids repeat.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    columns = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    if target is None:
+        raise ConfigError(f"{path}: say which column to predict with --target; columns: {_some(columns)}")
+    if target not in columns:
+        raise ConfigError(f"{path}: no column {target!r}; columns: {_some(columns)}")
+    numeric: dict[str, NDArray[np.float64]] = {}
+    ids: Sequence[str] | None = None
+    for name, values in columns.items():
+        if name == "id":
+            ids = [str(v) for v in values]
+        else:
+            numeric[name] = _numbers(path, name, values)
+    y = numeric.pop(target)
+    if not numeric:
+        raise ConfigError(f"{path}: no columns beside the target {target!r}")
+    rows = ids if ids is not None else [str(i) for i in range(len(y))]
+    if len(set(rows)) != len(rows):
+        double = next(r for r in rows if list(rows).count(r) > 1)
+        raise ConfigError(f"{path}: id {double!r} occurs more than once; ids must be unique")
+    table = StatTable.from_columns(rows, numeric)
+    return Problem(path.stem, table, y, target, tuple(rows), objective="r2")
+
+
+def _some(columns: Mapping[str, Any]) -> str:
+    names = list(columns)
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _read_csv(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            _check_header(path, header)
+            try:  # all numbers: numpy's reader is ten times faster
+                data = np.loadtxt(file, delimiter=",", dtype=np.float64, ndmin=2, comments=None)
+                if data.shape[1] == len(header):
+                    return dict(zip(header, data.T, strict=True))
+            except ValueError:
+                pass
+            file.seek(0)
+            rows = [row for row in csv.reader(file) if row][1:]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: cannot be read as CSV: {error}") from None
+    for i, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ConfigError(f"{path}: line {i + 2} has {len(row)} cells, the header has {len(header)}")
+    return {name: [row[j] for row in rows] for j, name in enumerate(header)}
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    if not header:
+        raise ConfigError(f"{path}: empty file")
+    if len(set(header)) != len(header):
+        double = next(h for h in header if header.count(h) > 1)
+        raise ConfigError(f"{path}: column {double!r} occurs more than once")
+
+
+def _read_parquet(path: Path) -> dict[str, Any]:
+    try:
+        import pyarrow.parquet
+        from pyarrow import ArrowException
+    except ImportError:
+        raise ConfigError(f"{path}: reading parquet needs pyarrow: pip install 'proxygraph[tables]'") from None
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, ArrowException) as error:
+        raise ConfigError(f"{path}: cannot be read as parquet: {error}") from None
+    _check_header(path, table.column_names)
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def _numbers(path: Path, name: str, values: Any) -> NDArray[np.float64]:
+    if isinstance(values, np.ndarray):
+        return values.astype(np.float64)
+    out = np.empty(len(values))
+    for i, value in enumerate(values):
+        try:
+            out[i] = math.nan if value is None or (isinstance(value, str) and not value.strip()) else float(value)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{path}: column {name!r} is not numeric: {value!r} on data row {i + 1}; drop the column, "
+                              "encode it as numbers, or call it 'id' if it names the rows") from None
+    return out

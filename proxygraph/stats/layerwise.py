@@ -1,0 +1,113 @@
+"""Statistics of one layer that are not elementwise: numbers from an output, its gradient or the filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from proxygraph.stats.layers import Geometry
+from proxygraph.stats.sampling import prefix
+
+RANK_SIDE: Final = 256
+"""Largest Gram matrix of ``eff_rank``: of more positions (and channels) that many are sampled."""
+CORRELATED_CHANNELS: Final = 8
+"""Channels that ``min_eig`` samples, as MeCo's optimised form does."""
+CORRELATED_FILTERS: Final = 64
+"""Filters that ``w_logdet`` samples."""
+SHRINKAGE: Final = 0.01
+"""``w_logdet`` is of (1 - SHRINKAGE) R + SHRINKAGE I: R is singular where filters outnumber their entries."""
+
+
+def code_kernel(positive: Tensor) -> Tensor:
+    """Return how many binary codes each two images share, shape (images, images), float64.
+
+    Parameters
+    ----------
+    positive : Tensor of bool, shape (images, n)
+        The codes: which values are above zero. K = X X' + (1-X)(1-X)' of Mellor et al. (2021).
+    """
+    x = positive.float()
+    ones = x.sum(1).double()
+    both = (x @ x.T).double()
+    return 2 * both - ones[:, None] - ones + positive.shape[1]
+
+
+def log_det(kernel: Tensor, ridge: float = 0.0) -> float:
+    """Return the log-determinant of a kernel, -inf where it is singular."""
+    return float(torch.linalg.slogdet(kernel + ridge * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device))[1])
+
+
+def effective_rank(values: Tensor, key: Sequence[int]) -> float:
+    """Return exp of the entropy of the normalised eigenvalues of the channels' covariance.
+
+    Roy and Vetterli (2007), over all images and positions; 0 where nothing varies.
+
+    Parameters
+    ----------
+    values : Tensor, shape (images, channels, positions)
+        Output of a layer.
+    key : sequence of int
+        Of the sample of positions where both sides of the matrix exceed ``RANK_SIDE``.
+    """
+    x = values.transpose(0, 1).flatten(1)
+    if min(x.shape) > RANK_SIDE:
+        x = x[:, torch.from_numpy(prefix(key, x.shape[1], RANK_SIDE)).to(x.device)]
+    x = (x - x.mean(1, keepdim=True)).double()
+    gram = x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x
+    total = gram.trace()
+    if not torch.isfinite(total):
+        return math.nan
+    if total <= 0:
+        return 0.0
+    shares = torch.linalg.eigvalsh(gram / total).clamp_min(0)
+    return float(torch.exp(-torch.xlogy(shares, shares).sum()))
+
+
+def least_eigenvalue(values: Tensor, key: Sequence[int]) -> float:
+    """Return the least eigenvalue of the Pearson correlation matrix of sampled channels, at least 0.
+
+    Jiang et al. (2023, MeCo) take one image; here all images of the batch count as positions, since on the
+    small maps of deep layers one image has fewer positions than channels and the eigenvalue is 0 whatever
+    the network. A constant channel correlates with nothing, itself included.
+    """
+    which = torch.from_numpy(prefix(key, values.shape[1], CORRELATED_CHANNELS)).to(values.device)
+    correlation = _correlation(values[:, which].transpose(0, 1).flatten(1))
+    if not torch.isfinite(correlation).all():
+        return math.nan
+    return max(0.0, float(torch.linalg.eigvalsh(correlation)[0]))
+
+
+def filter_log_det(weight: Tensor, geometry: Geometry, key: Sequence[int]) -> float:
+    """Return the log-determinant of the shrunk correlation matrix of sampled filters, at most 0."""
+    which = torch.from_numpy(prefix(key, geometry.c_out, CORRELATED_FILTERS)).to(weight.device)
+    correlation = _correlation(geometry.filters(weight, which)) * (1 - SHRINKAGE)
+    correlation.fill_diagonal_(1.0)
+    return log_det(correlation) if bool(torch.isfinite(correlation).all()) else math.nan
+
+
+def _correlation(x: Tensor) -> Tensor:
+    """Return the correlation of the rows of `x`, float64; 0 with a constant row."""
+    x = x.double()
+    x = x - x.mean(1, keepdim=True)
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    # rounding leaves a constant row a little off its mean: that is no variation
+    x = torch.where(norm > 0, x / norm.clamp_min(torch.finfo(x.dtype).tiny), 0.0 * x)
+    return x @ x.T
+
+
+def fisher_information(output: Tensor, gradient: Tensor) -> float:
+    """Return the layer's Fisher score: half the squared pooled product, mean over images, sum over channels.
+
+    Turner et al. (2020, BlockSwap), as zero-cost-nas computes it, with the gradient of the batch's loss.
+
+    Parameters
+    ----------
+    output, gradient : Tensor, shape (images, channels, positions)
+        Output of the layer and the loss's gradient with respect to it.
+    """
+    pooled = (output * gradient).sum(2).double()
+    return float(0.5 * pooled.square().mean(0).sum())

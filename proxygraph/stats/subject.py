@@ -1,0 +1,164 @@
+"""A network under examination: it runs on stand-ins of its parameters and is left as it was.
+
+Holds the only code that touches the caller's module. Every pass runs the module with detached parameters
+and cloned buffers in place of its own (``torch.func.functional_call``), so weights, gradients, flags and
+running statistics of the caller are never written; what a forward pass sets besides is put back.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+
+from proxygraph.errors import ConfigError
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A module, and the stand-ins it runs on.
+
+    Attributes
+    ----------
+    row : str
+        Its id, for messages.
+    model : nn.Module
+        The caller's module.
+    device, dtype
+        Where and in what the passes run: half-precision weights are examined in float32.
+    parameters : dict of str to Tensor
+        Detached; they share the caller's memory unless device or dtype differ. Never written.
+    """
+
+    row: str
+    model: nn.Module
+    device: torch.device
+    dtype: torch.dtype
+    parameters: dict[str, Tensor]
+
+    @staticmethod
+    def of(row: str, model: nn.Module, device: torch.device | str | None = None) -> Subject:
+        """Return the subject of a module; `device` None means where its parameters are."""
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"network {row!r}: expected a torch.nn.Module, got {type(model).__name__}")
+        model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped: hooks need the plain module
+        named = dict(model.named_parameters())
+        if lazy := [name for name, p in named.items() if is_lazy(p)]:
+            raise ConfigError(f"network {row!r}: {lazy[0]!r} has no shape yet; run the network once before")
+        where = torch.device(device) if device is not None else _first(named, torch.device("cpu"), "device")
+        parameters = {name: _standin(p, where) for name, p in named.items()}
+        floating = {name: p for name, p in parameters.items() if p.is_floating_point()}
+        return Subject(row, model, where, _first(floating, torch.float32, "dtype"), parameters)
+
+    def run(self, inputs: Tensor, parameters: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Any:
+        """Return the output for `inputs`, computed with `parameters` and fresh copies of the buffers."""
+        buffers = {
+            name: _standin(buffer, self.device, dtype).clone()
+            for name, buffer in self.model.named_buffers()
+            if buffer is not None
+        }
+        try:
+            with parametrize.cached():  # a parametrized weight is one tensor for the layer and for us
+                return functional_call(self.model, {**parameters, **buffers}, (inputs,))
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever the caller's network raises
+            reason = f"{type(error).__name__}: {_line(error)}"
+            raise ConfigError(
+                f"network {self.row!r}: its forward pass in {'train' if self.model.training else 'eval'} mode "
+                f"on {tuple(inputs.shape)} failed: {reason}; give it batches it can be trained on"
+            ) from error
+
+    def to_input(self, inputs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Return a copy of `inputs` on the subject's device; floating point in the subject's dtype."""
+        to = (dtype or self.dtype) if inputs.is_floating_point() else inputs.dtype
+        return inputs.detach().to(device=self.device, dtype=to, copy=True)
+
+
+def _first(named: Mapping[str, Tensor], default: Any, attribute: str) -> Any:
+    return next((getattr(tensor, attribute) for tensor in named.values()), default)
+
+
+def _standin(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.detach().to(device)
+    return tensor.detach().to(device, dtype or (torch.float32 if tensor.dtype in _HALF else tensor.dtype))
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of an error's text."""
+    return next(iter(str(error).strip().splitlines()), "")
+
+
+@contextmanager
+def untouched(subject: Subject, seed: int) -> Iterator[None]:
+    """Put back, on leaving, whatever the passes changed in the module or in the random states.
+
+    Inside, autograd is on, autocast off, and the global generators start from `seed`: what a network draws
+    (dropout) is reproducible.
+    """
+    model, device = subject.model, subject.device
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
+    members = [(group, dict(group)) for m in model.modules() for group in (m._parameters, m._buffers)]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    states = np.random.get_state(), random.getstate()  # noqa: NPY002 - the global one is what a network may use
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        reseed(device, seed)
+        try:
+            yield
+        finally:
+            for module, saved in attributes:
+                vars(module).clear()
+                vars(module).update(saved)
+            for group, content in members:
+                group.clear()
+                group.update(content)
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    # bit for bit: NaN in a buffer must not count as a change, nor -0.0 as none
+                    if buffer._version and not torch.equal(buffer, value):
+                        buffer.copy_(value)
+            np.random.set_state(states[0])  # noqa: NPY002
+            random.setstate(states[1])
+
+
+def reseed(device: torch.device, seed: int) -> None:
+    """Start the generators that a network's own random numbers come from."""
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every device
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """Return what counts as the network's output.
+
+    The tensor itself; of a tuple or list the first that holds a tensor; of a mapping the entry ``"out"`` or
+    ``"logits"``, else the first that holds a tensor. Attributes count as a mapping (dataclasses).
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        items = [output[key] for key in ("out", "logits") if key in output] + list(output.values())
+    elif isinstance(output, list | tuple):
+        items = list(output)
+    else:
+        items = list(getattr(output, "__dict__", {}).values())
+    return next((found for item in items if (found := first_tensor(item)) is not None), None)

@@ -1,0 +1,92 @@
+"""The hand-made proxies that are formulas, as Dags with their sources.
+
+Proxies that are no formulas over weights, gradients and activations (jacov, nwot, zen, swap...) are leaves; they
+stand here too, as the formulas that only name them, so that a table of baselines is one list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+from proxygraph.dag import Dag
+from proxygraph.errors import UnknownName
+from proxygraph.infix import parse
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One published proxy.
+
+    Attributes
+    ----------
+    name : str
+    formula : str
+        Text form; higher should mean better.
+    source : str
+        Paper, with the equation or file it is taken from.
+    note : str
+        Where the formula departs from the source, and why.
+    """
+
+    name: str
+    formula: str
+    source: str
+    note: str = ""
+
+    @cached_property
+    def dag(self) -> Dag:
+        """The formula as a graph."""
+        return parse(self.formula)
+
+
+_ROWS = (
+    Proxy("plain", "sum(sum(w * g))", "Abdelfattah et al. 2021, Zero-Cost Proxies, arXiv:2101.08134, plain.py"),
+    Proxy("snip", "sum(sum(abs(w * g)))", "Lee et al. 2019, arXiv:1810.02340, eq. 6, per weight instead of per mask"),
+    Proxy("grasp", "-sum(sum(w * hg))", "Wang et al. 2020, arXiv:2002.07376, eq. 8"),
+    Proxy("synflow", "sum(sum(abs(w * gs)))", "Tanaka et al. 2020, arXiv:2006.05467, eq. 2"),
+    Proxy("fisher", "sum(fisher)", "Turner et al. 2020, arXiv:1906.04113, eq. 2; summed over layers"),
+    Proxy("grad_norm", "sum(l2(g))", "Abdelfattah et al. 2021, arXiv:2101.08134, grad_norm.py"),
+    Proxy("l2_norm", "sum(l2(w))", "Abdelfattah et al. 2021, arXiv:2101.08134, l2_norm.py"),
+    Proxy(
+        "zico", "sum(relu(log(sum(g_mean / max(g_std, 1e-30)))))", "Li et al. 2023, arXiv:2301.11300, eq. 17",
+        "The paper's code skips weights with zero spread and layers without any other; max and relu do the same "
+        "in one formula (a layer's inner sum is above 1 unless it is skipped).",
+    ),
+    Proxy(
+        "lswag", "sum(relu(log(sum(sign(g_std) / max(g_std, 1e-30)))))",
+        "Casarin et al. 2025, L-SWAG, arXiv:2505.07300: the gradient part, ZiCo without the mean",
+        "Over all layers; the paper picks layers per benchmark. Weights with zero spread are skipped as in ZiCo.",
+    ),
+    Proxy("params", "params", "number of parameters"),
+    Proxy("macs", "macs_total", "multiply-accumulates of one image"),
+    Proxy("jacov", "jacov", "Mellor et al. 2020, arXiv:2006.04647v1"),
+    Proxy("nwot", "nwot_total", "Mellor et al. 2021, arXiv:2006.04647"),
+    Proxy("zen", "zen", "Lin et al. 2021, arXiv:2102.01063"),
+    Proxy("swap", "swap", "Peng et al. 2024, arXiv:2403.04161"),
+    Proxy("meco", "sum(min_eig)", "Jiang et al. 2023, MeCo, NeurIPS, eq. 7"),
+    Proxy("n_layers", "n_layers", "number of layers"),
+)
+
+ZOO: Mapping[str, Proxy] = MappingProxyType({proxy.name: proxy for proxy in _ROWS})
+"""All hand-made proxies by name."""
+
+
+def available(leaves: Collection[str]) -> list[Proxy]:
+    """Return the proxies that need no other leaves than these."""
+    return [proxy for proxy in ZOO.values() if set(proxy.dag.leaves) <= set(leaves)]
+
+
+def find_proxy(name: str) -> Proxy:
+    """Return a proxy by name.
+
+    Raises
+    ------
+    UnknownName
+        If there is none of that name.
+    """
+    if name not in ZOO:
+        raise UnknownName(f"no proxy named {name!r}; known: {', '.join(ZOO)}")
+    return ZOO[name]
