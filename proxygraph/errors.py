@@ -35,3 +35,7 @@ class BackendUnavailable(ProxyGraphError):
 
 class ConfigError(ProxyGraphError):
     """A setting, a data file or an output folder cannot be used."""
+
+
+class StorageError(ProxyGraphError):
+    """A file cannot be written; what was there before is still there."""

@@ -67,7 +67,8 @@ class Objective:
         """
         ok = np.isfinite(values)
         if self.kind == "rank":
-            rho = spearman(values[None, ok], target[ok])[0]
+            agree = correlation if self.name == "pearson" else spearman
+            rho = agree(values[None, ok], target[ok])[0]
             return _wrapped(dag, -1.0, 0.0) if rho < 0 else dag
         x, y = values[ok], target[ok]
         if x.size < 2 or np.ptp(x) == 0.0:

@@ -193,10 +193,11 @@ _REDUCTIONS = (
     _reduction("mean", lambda np, v, count: np.mean(v), "{0}.mean()",
                r"\operatorname{{mean}}_{{{axis}}}\left({0}\right)", "args",
                ("0.0",), ("{s0} + {x}",), "{s0} / {n}"),
-    # population standard deviation (divisor n), as ZiCo and "z-scored weights" use it. The single pass works on
-    # values shifted by the first one: the textbook formula cancels when the mean is large. Squares that overflow
+    # population standard deviation (divisor n), as ZiCo and "z-scored weights" use it. Values are shifted by the
+    # first one: equal values then have a deviation of exactly 0 (np.std of three times 0.1 is 1e-17), and in a
+    # single pass the textbook formula cancels when the mean is large. Squares that overflow
     # give inf, infinite values NaN, as in numpy.
-    _reduction("std", lambda np, v, count: np.std(v), "{0}.std(correction=0)",
+    _reduction("std", lambda np, v, count: np.std(v - v[0]), "{0}.std(correction=0)",
                r"\operatorname{{std}}_{{{axis}}}\left({0}\right)", "always", ("0.0", "0.0"),
                ("{s0} + ({x} - {first})", "{s1} + ({x} - {first}) * ({x} - {first})"),
                "math.sqrt(np.maximum({s1} / {n} - ({s0} / {n}) * ({s0} / {n}), 0.0)) if {s1} < np.inf "

@@ -166,7 +166,7 @@ class _Builder:
             sp.Pow: self.pow,
             sp.exp: lambda e: self.op("exp", self.read(e.args[0])),
             sp.log: self.log,
-            sp.Abs: lambda e: self.op("abs", self.read(e.args[0])),
+            sp.Abs: self.absolute,
             sp.sign: lambda e: self.op("sign", self.read(e.args[0])),
             sp.tanh: lambda e: self.op("tanh", self.read(e.args[0])),
             sp.sin: lambda e: self.op("sin", self.read(e.args[0])),
@@ -265,6 +265,11 @@ class _Builder:
             got = self.axes[args[0]]
             raise InvalidDag(f"{stem}: its argument is on the {got} axis now, not on the {axis} axis")
         return self.op(stem, *args)
+
+    def absolute(self, expr: Any) -> int:
+        x = self.read(expr.args[0])
+        # sympy keeps Abs of an undefined function even where that is nonnegative
+        return x if self.nonneg[x] else self.op("abs", x)
 
     def log(self, expr: Any) -> int:
         one, rest = expr.args[0].as_coeff_Add()

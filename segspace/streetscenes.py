@@ -65,7 +65,7 @@ class _Street:
     def drawn(cls, rng: np.random.Generator) -> _Street:
         half_road = float(rng.uniform(2.5, 5.6))
         begin = float(rng.uniform(9, 32)) if rng.random() < 0.45 else 2 * _FAR
-        left, right, front = rng.uniform(0.5, 1.05, 3).tolist()
+        left, right, front = rng.uniform(0.6, 1.05, 3).tolist()
         return cls(
             focal=float(rng.uniform(0.7, 1.1)),
             eye=float(rng.uniform(1.3, 2.4)),
@@ -483,9 +483,9 @@ def _textured(
 
 def _photographed(rng: np.random.Generator, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return what the camera makes of it: colour of the light, exposure, blur, noise."""
-    warm, green = rng.normal(0, 0.09), rng.normal(0, 0.03)
-    picture = picture * np.array([1 + warm, 1 + green, 1 - warm], np.float32) * np.float32(rng.uniform(0.6, 1.2))
-    contrast, blur, noise = rng.uniform(0.75, 1.25), np.float32(rng.uniform(0.0, 0.22)), rng.uniform(0.003, 0.022)
+    warm, green = rng.normal(0, 0.06), rng.normal(0, 0.02)
+    picture = picture * np.array([1 + warm, 1 + green, 1 - warm], np.float32) * np.float32(rng.uniform(0.7, 1.2))
+    contrast, blur, noise = rng.uniform(0.85, 1.25), np.float32(rng.uniform(0.0, 0.22)), rng.uniform(0.003, 0.022)
     picture = (picture - 0.4) * np.float32(contrast) + 0.4
     edged = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
     edged = edged[1:-1] * (1 - 2 * blur) + blur * (edged[:-2] + edged[2:])

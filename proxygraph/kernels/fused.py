@@ -98,12 +98,12 @@ class FusedKernel:
         if self.threads > 1:
             step = math.ceil(table.n_rows / (_CHUNKS_PER_THREAD * self.threads))
         for formula, out in zip(self.formulas, result, strict=True):
-            function, arguments = compiled(formula.name, formula.text), _arguments(formula, table)
+            function, data = compiled(formula.name, formula.text), arguments(formula, table)
             for first in range(0, table.n_rows, max(step, 1)):
-                calls.append((function, (out, first, min(first + step, table.n_rows), *arguments)))
+                calls.append((function, (out, first, min(first + step, table.n_rows), *data)))
         if self.threads == 1:
-            for function, arguments in calls:
-                _run(function, arguments)
+            for call in calls:
+                _run(*call)
         else:
             with ThreadPoolExecutor(self.threads) as pool:
                 for done in [pool.submit(_run, *call) for call in calls]:
@@ -122,7 +122,7 @@ def _formula(program: Program, output: int) -> Dag:
     return Dag(reachable(program.nodes, output), program.leaves, root_axis=None)
 
 
-def _arguments(formula: FusedSource, table: StatTable) -> list[NDArray[Any]]:
+def arguments(formula: FusedSource, table: StatTable) -> list[NDArray[Any]]:
     """Return offsets, counts and columns in the order of the function's arguments."""
     ragged: list[NDArray[Any]] = []
     for axis in formula.axes:
@@ -171,12 +171,12 @@ def _compiled_plus() -> Callable[[float, float], float]:
     return function
 
 
-def _run(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _run(function: Callable[..., None], data: tuple[Any, ...]) -> None:
     """Call a compiled function; numba's own complaints become a `CompileError`."""
     from numba.core.errors import NumbaError
 
     try:
-        function(*arguments)
+        function(*data)
     except NumbaError as error:
         reason = " ".join(str(error).split())
         raise CompileError(f"numba refuses an operator's template: {reason[:300]}") from None

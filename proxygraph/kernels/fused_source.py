@@ -340,13 +340,14 @@ def _power(x: str, exponent: float) -> str:
     """Return x to a multiple of 1/2 without a general power, which costs 20 times as much.
 
     numba multiplies out literal integer exponents, and ``** 0.5`` becomes a square root that keeps the power's
-    special values (inf for -inf, 0.0 for -0.0).
+    special values (inf for -inf, 0.0 for -0.0); ``abs`` keeps them when both stand together.
     """
     whole, half = divmod(abs(exponent), 1.0)
-    factors = [f"{x} ** {int(whole)}"] if whole or not half else []
-    factors += [f"{x} ** 0.5"] if half else []
-    product = " * ".join(factors)
-    return product if exponent >= 0 else f"1.0 / ({product})"
+    if not half:
+        power = f"{x} ** {int(whole)}"
+    else:
+        power = f"abs({x}) ** {int(whole)} * {x} ** 0.5" if whole else f"{x} ** 0.5"
+    return power if exponent >= 0 else f"1.0 / ({power})"
 
 
 def _sum_as_call(name: str, update: str, state: tuple[str, ...]) -> str:

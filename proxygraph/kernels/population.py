@@ -119,7 +119,7 @@ class Population:
         if node.kind == "leaf":
             return self.table.columns[node.name]
         if node.kind == "const":
-            return np.asarray(node.value)  # 0-d float64: numpy keeps float32 arrays float32 only beside python floats
+            return np.asarray(node.value)
         return (self.fine if FINENESS[dag.axes[i]] == 2 else self.coarse).get(dag.keys[i])
 
     def compute(self, dag: Dag, i: int, args: list[Array]) -> Array:
@@ -128,7 +128,8 @@ class Population:
         if op.kind == "reduction":
             return self.reduce(node.name, args[0], dag.axes[node.args[0]])
         spread = [self.spread(a, dag.axes[j], axis) for a, j in zip(args, node.args, strict=True)]
-        operands = [float(a) if a.ndim == 0 else a for a in spread]
+        # beside an array a constant must be a python float, or numpy makes float32 columns float64
+        operands = [float(a) if a.ndim == 0 and any(b.ndim for b in spread) else a for a in spread]
         return np.asarray(op.numpy(np, *operands))
 
     def spread(self, values: Array, axis: Axis, to: Axis) -> Array:

@@ -28,7 +28,11 @@ def is_plain(module: nn.Module) -> bool:
 
     Subclasses, parametrized weights and replaced forwards may do something else with the weight.
     """
-    return type(module) in _PLAIN and module._parameters.get("weight") is not None and "forward" not in vars(module)
+    return (
+        type(module) in _PLAIN
+        and module._parameters.get("weight") is not None
+        and "forward" not in vars(module)
+    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,12 @@ class Geometry:
         if isinstance(layer, nn.Linear):
             return Geometry(layer.in_features, layer.out_features, 1, (), (), False)
         return Geometry(
-            layer.in_channels, layer.out_channels, layer.groups, layer.kernel_size, layer.stride, layer.transposed
+            layer.in_channels,
+            layer.out_channels,
+            layer.groups,
+            layer.kernel_size,
+            layer.stride,
+            layer.transposed,
         )
 
     @property
@@ -59,12 +68,12 @@ class Geometry:
     @property
     def side(self) -> float:
         """Geometric mean of the kernel's sides; 1 for a linear layer."""
-        return prod(self.kernel) ** (1 / max(1, len(self.kernel)))
+        return float(prod(self.kernel) ** (1 / max(1, len(self.kernel))))
 
     @property
     def step(self) -> float:
         """Geometric mean of the strides; 1 for a linear layer."""
-        return prod(self.stride) ** (1 / max(1, len(self.stride)))
+        return float(prod(self.stride) ** (1 / max(1, len(self.stride))))
 
     def filters(self, weight: Tensor, which: Tensor) -> Tensor:
         """Return the filters of the output channels `which`, shape (len(which), fan_in)."""
@@ -79,7 +88,9 @@ class Geometry:
 def channels_first(output: Tensor, layer: Layer) -> Tensor:
     """Return a layer's output as (images, channels, positions)."""
     if isinstance(layer, nn.Linear):
-        return output.reshape(output.shape[0] if output.dim() > 1 else 1, -1, output.shape[-1]).transpose(1, 2)
+        return output.reshape(output.shape[0] if output.dim() > 1 else 1, -1, output.shape[-1]).transpose(
+            1, 2
+        )
     if output.dim() == len(layer.kernel_size) + 1:  # one image without a batch dimension
         output = output.unsqueeze(0)
     return output.flatten(2)
@@ -109,7 +120,11 @@ def sampled_gradient(layer: Layer, x: Tensor, gradient: Tensor, which: Tensor) -
     # A weight entry w[p, q, tap] meets coarse[p, position] with fine[q, position * stride + tap * dilation]:
     # the output's gradient is the coarse map of a convolution, the input that of a transposed one.
     volume = prod(layer.kernel_size)
-    first, second, tap = which // volume // layer.weight.shape[1], which // volume % layer.weight.shape[1], which % volume
+    first, second, tap = (
+        which // volume // layer.weight.shape[1],
+        which // volume % layer.weight.shape[1],
+        which % volume,
+    )
     if layer.transposed:
         margins = [side for padding in reversed(_tuple(layer.padding)) for side in (padding, padding)]
         coarse, fine, per_group = x, nn.functional.pad(gradient, margins), layer.in_channels // layer.groups

@@ -21,6 +21,9 @@ CORRELATED_FILTERS: Final = 64
 SHRINKAGE: Final = 0.01
 """``w_logdet`` is of (1 - SHRINKAGE) R + SHRINKAGE I: R is singular where filters outnumber their entries."""
 
+ROUNDING: Final = 1e-6
+"""A row that varies less than this, relative to its size, is constant: its variation is float32 rounding."""
+
 
 def code_kernel(positive: Tensor) -> Tensor:
     """Return how many binary codes each two images share, shape (images, images), float64.
@@ -38,7 +41,11 @@ def code_kernel(positive: Tensor) -> Tensor:
 
 def log_det(kernel: Tensor, ridge: float = 0.0) -> float:
     """Return the log-determinant of a kernel, -inf where it is singular."""
-    return float(torch.linalg.slogdet(kernel + ridge * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device))[1])
+    return float(
+        torch.linalg.slogdet(
+            kernel + ridge * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+        )[1]
+    )
 
 
 def effective_rank(values: Tensor, key: Sequence[int]) -> float:
@@ -56,12 +63,12 @@ def effective_rank(values: Tensor, key: Sequence[int]) -> float:
     x = values.transpose(0, 1).flatten(1)
     if min(x.shape) > RANK_SIDE:
         x = x[:, torch.from_numpy(prefix(key, x.shape[1], RANK_SIDE)).to(x.device)]
-    x = (x - x.mean(1, keepdim=True)).double()
+    x = _centred(x)
     gram = x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x
     total = gram.trace()
     if not torch.isfinite(total):
         return math.nan
-    if total <= 0:
+    if total == 0:
         return 0.0
     shares = torch.linalg.eigvalsh(gram / total).clamp_min(0)
     return float(torch.exp(-torch.xlogy(shares, shares).sum()))
@@ -91,12 +98,18 @@ def filter_log_det(weight: Tensor, geometry: Geometry, key: Sequence[int]) -> fl
 
 def _correlation(x: Tensor) -> Tensor:
     """Return the correlation of the rows of `x`, float64; 0 with a constant row."""
-    x = x.double()
-    x = x - x.mean(1, keepdim=True)
+    x = _centred(x)
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    # rounding leaves a constant row a little off its mean: that is no variation
-    x = torch.where(norm > 0, x / norm.clamp_min(torch.finfo(x.dtype).tiny), 0.0 * x)
+    x = x / torch.where(norm == 0, 1.0, norm)
     return x @ x.T
+
+
+def _centred(x: Tensor) -> Tensor:
+    """Return the rows of `x` less their means, float64; a row constant up to rounding becomes 0."""
+    x = x.double()
+    centred = x - x.mean(1, keepdim=True)
+    norms = torch.linalg.vector_norm(torch.stack([centred, x]), dim=2)
+    return torch.where((norms[0] <= ROUNDING * norms[1])[:, None], 0.0, centred)
 
 
 def fisher_information(output: Tensor, gradient: Tensor) -> float:

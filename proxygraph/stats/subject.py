@@ -75,10 +75,9 @@ class Subject:
             raise
         except Exception as error:  # whatever the caller's network raises
             reason = f"{type(error).__name__}: {_line(error)}"
-            raise ConfigError(
-                f"network {self.row!r}: its forward pass in {'train' if self.model.training else 'eval'} mode "
-                f"on {tuple(inputs.shape)} failed: {reason}; give it batches it can be trained on"
-            ) from error
+            mode = "train" if self.model.training else "eval"
+            what = f"network {self.row!r}: its forward pass in {mode} mode on {tuple(inputs.shape)} failed"
+            raise ConfigError(f"{what}: {reason}; give it batches it can be trained on") from error
 
     def to_input(self, inputs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return a copy of `inputs` on the subject's device; floating point in the subject's dtype."""
@@ -109,8 +108,6 @@ def untouched(subject: Subject, seed: int) -> Iterator[None]:
     (dropout) is reproducible.
     """
     model, device = subject.model, subject.device
-    attributes = [(module, dict(vars(module))) for module in model.modules()]
-    members = [(group, dict(group)) for m in model.modules() for group in (m._parameters, m._buffers)]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     states = np.random.get_state(), random.getstate()  # noqa: NPY002 - the global one is what a network may use
     with ExitStack() as stack:
@@ -118,23 +115,36 @@ def untouched(subject: Subject, seed: int) -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(same_attributes(model))
         reseed(device, seed)
         try:
             yield
         finally:
-            for module, saved in attributes:
-                vars(module).clear()
-                vars(module).update(saved)
-            for group, content in members:
-                group.clear()
-                group.update(content)
             with torch.no_grad():
                 for buffer, value in buffers:
-                    # bit for bit: NaN in a buffer must not count as a change, nor -0.0 as none
-                    if buffer._version and not torch.equal(buffer, value):
+                    if not torch.equal(
+                        buffer, value
+                    ):  # a checkpointed block may have run on the real buffers
                         buffer.copy_(value)
             np.random.set_state(states[0])  # noqa: NPY002
             random.setstate(states[1])
+
+
+@contextmanager
+def same_attributes(model: nn.Module) -> Iterator[None]:
+    """Put back, on leaving, the attributes of every submodule, mode and forward among them."""
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
+    groups: list[dict[str, Any]] = [g for m in model.modules() for g in (m._parameters, m._buffers)]
+    members = [(group, dict(group)) for group in groups]
+    try:
+        yield
+    finally:
+        for module, saved in attributes:
+            vars(module).clear()
+            vars(module).update(saved)
+        for group, content in members:
+            group.clear()
+            group.update(content)
 
 
 def reseed(device: torch.device, seed: int) -> None:

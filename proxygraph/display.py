@@ -1,0 +1,94 @@
+"""What a search shows: the front while it runs, the result at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from proxygraph.infix import text
+from proxygraph.search import SearchState
+
+Validate = Callable[[SearchState], Sequence[float]]
+
+
+def _number(value: object) -> str:
+    return f"{value:+.3f}" if isinstance(value, float) else "-"
+
+
+def live_table(state: SearchState, validation: Sequence[float], seconds: float, metric: str, width: int) -> Table:
+    """Return the front of a running search; `validation` has one number per front member."""
+    counters = state.counters
+    rate = counters["evaluated"] / seconds if seconds > 0 else 0.0
+    known = counters["structural"] + counters["algebraic"]
+    table = Table(
+        title=f"generation {state.generation} · {counters['evaluated']:,} formulas scored ({rate:,.0f}/s), "
+        f"{known:,} duplicates, {counters['invalid']:,} invalid · {seconds:.0f} s",
+        title_justify="left", expand=False,
+    )
+    table.add_column("size", justify="right")
+    table.add_column(f"{metric} train", justify="right")
+    table.add_column("validation", justify="right")
+    table.add_column("formula", overflow="ellipsis", no_wrap=True, max_width=max(20, width - 36))
+    for one, check in zip(state.hall.front(), validation, strict=True):
+        table.add_row(str(one.size), f"{one.fitness:.3f}", f"{check:.3f}", Text(text(one.dag)))
+    return table
+
+
+@contextmanager
+def watching(out: Console, metric: str, validate: Validate, quiet: bool) -> Iterator[Callable[[SearchState, float], None]]:
+    """Yield a function to call after every generation; it draws on a terminal and logs a line elsewhere."""
+    last = [-1e9]
+    if quiet:
+        yield lambda state, seconds: None
+        return
+    if not out.is_terminal:
+
+        def log(state: SearchState, seconds: float) -> None:
+            if time.monotonic() - last[0] >= 10.0:
+                last[0] = time.monotonic()
+                check = max(validate(state), default=float("nan"))
+                out.print(
+                    f"{seconds:5.0f} s  generation {state.generation:4d}  scored {state.counters['evaluated']:7,d}  "
+                    f"{metric} train {state.best:.3f}  best validation {check:.3f}", soft_wrap=True,
+                )
+
+        yield log
+        return
+    with Live(console=out, refresh_per_second=4, transient=True) as live:
+
+        def draw(state: SearchState, seconds: float) -> None:
+            if time.monotonic() - last[0] >= 0.5:
+                last[0] = time.monotonic()
+                live.update(live_table(state, validate(state), seconds, metric, out.width))
+
+        yield draw
+
+
+def result_table(result: Mapping[str, Any], metric: str) -> Table:
+    """Return front and baselines side by side, best test score first among the baselines."""
+    rows = result["problem"]["rows"]
+    table = Table(title=f"{result['problem']['name']}: {metric} on {rows['train']} train / {rows['validation']} validation / "
+                        f"{rows['test']} test rows", title_justify="left")
+    for name in ("", "size", "train", "validation", "test"):
+        table.add_column(name, justify="left" if not name else "right")
+    table.add_column("formula", overflow="fold")
+    best = result["best"]["key"]
+    for one in result["front"]:
+        style = "bold" if one["key"] == best else ""
+        table.add_row("best" if one["key"] == best else "front", str(one["size"]),
+                      *(_number(one[part].get(metric)) for part in ("train", "validation", "test")),
+                      Text(one["infix"]), style=style)
+    if result["baselines"]:
+        table.add_section()
+    ordered = sorted(result["baselines"], key=lambda b: -(b["test"].get(metric) or -2.0))
+    for one in ordered:
+        table.add_row(one["name"], str(one["size"]),
+                      *(_number(one[part].get(metric)) for part in ("train", "validation", "test")), Text(one["infix"]))
+    return table

@@ -1,0 +1,135 @@
+"""From a hall of fame to a result: final forms, exact numbers, the choice on validation, the test once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxygraph import zoo
+from proxygraph.archive import HallOfFame
+from proxygraph.canon import canonical
+from proxygraph.dag import Dag
+from proxygraph.equivalence import same_values
+from proxygraph.infix import text
+from proxygraph.kernels.reference import ReferenceKernel
+from proxygraph.latex import latex
+from proxygraph.objective import Objective
+from proxygraph.problem import Problem, Split
+from proxygraph.program import lower
+from proxygraph.scores import Scores
+from proxygraph.sympy_worker import SympyWorker
+from proxygraph.table import StatTable
+
+Rows = NDArray[np.int64]
+CHUNK_VALUES = 4_000_000
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Finalist:
+    """A formula in its final form with what it scores on each part of the rows that has been looked at."""
+
+    dag: Dag
+    reports: Mapping[str, Mapping[str, Any]]
+
+    def metric(self, name: str, part: str) -> float:
+        """A reported number, minus infinity where it is undefined."""
+        value = self.reports[part][name]
+        return -np.inf if value is None else float(value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of ``result.json``."""
+        dag = self.dag
+        return {"infix": text(dag), "latex": latex(dag), "size": dag.size, "key": dag.key,
+                "graph": dag.to_json(),
+                **{part: dict(self.reports[part]) for part in PARTS if part in self.reports}}
+
+
+def exact_values(dag: Dag, table: StatTable, rows: Rows) -> NDArray[np.float64]:
+    """Return the values of one formula on `rows`, float64, by the reference, in portions that fit in memory."""
+    kernel = ReferenceKernel(lower([dag]))
+    fine = max(table.size("element"), table.size("activation"), table.size("layer"), table.n_rows)
+    portion = max(1, int(CHUNK_VALUES * table.n_rows / fine))
+    values = [kernel(table.take(rows[i : i + portion]))[0] for i in range(0, len(rows), portion)]
+    return np.concatenate(values) if values else np.empty(0)
+
+
+def finalists(hall: HallOfFame, objective: Objective, problem: Problem, split: Split,
+              progress: Callable[[int, int], None]) -> list[Finalist]:
+    """Return the hall of fame in final form, with exact numbers on train and validation.
+
+    The final form is negated, or scaled and shifted, by what the training rows say, and simplified once more
+    with sympy where that is proven equal on probe values.
+    """
+    found: dict[str, Finalist] = {}
+    members = hall.members
+    front = {one.dag.key for one in hall.front()}
+    with SympyWorker(timeout_s=2.0) as worker:
+        for i, one in enumerate(members):
+            progress(i, len(members))
+            values = exact_values(one.dag, problem.table, split.train)
+            if not np.isfinite(values).any():
+                continue
+            dag = one.dag
+            if dag.key in front:
+                dag = simplified(dag, worker)
+            dag = canonical(objective.finish(dag, values, problem.target[split.train]))
+            found.setdefault(dag.key, measured(dag, objective, problem, split, ("train", "validation")))
+    return list(found.values())
+
+
+def simplified(dag: Dag, worker: SympyWorker) -> Dag:
+    """Return a smaller formula of the same meaning if sympy finds one in time, else the same."""
+    other = worker.simplified(dag)
+    if other is None:
+        return dag
+    spelled = canonical(other)
+    if spelled.size < dag.size and spelled.axes[-1] == dag.axes[-1] and same_values(dag, spelled):
+        return spelled
+    return dag
+
+
+def measured(dag: Dag, objective: Objective, problem: Problem, split: Split, parts: Sequence[str]) -> Finalist:
+    """Score a formula on some parts of the rows."""
+    reports = {}
+    for part in parts:
+        rows: Rows = getattr(split, part)
+        values = exact_values(dag, problem.table, rows)
+        reports[part] = objective.report(Scores.of(values), problem.target[rows])
+    return Finalist(dag, reports)
+
+
+def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finalist, list[Finalist]]:
+    """Return the winner, best on validation, and the front: for each size what no smaller one beats on train.
+
+    A tie on validation goes to the smaller formula. The winner is on the front even if another of its size
+    trains better.
+    """
+    metric = objective.metric
+    best = max(candidates, key=lambda f: (f.metric(metric, "validation"), -f.dag.size, f.dag.key))
+    front: list[Finalist] = []
+    record = -np.inf
+    for one in sorted(candidates, key=lambda f: (f.dag.size, -f.metric(metric, "train"), f.dag.key)):
+        if one.metric(metric, "train") > record:
+            record = one.metric(metric, "train")
+            front.append(one)
+    if best not in front:
+        front = sorted([*(f for f in front if f.dag.size != best.dag.size), best], key=lambda f: f.dag.size)
+    return best, front
+
+
+def tested(one: Finalist, objective: Objective, problem: Problem, split: Split) -> Finalist:
+    """Add the numbers on the test rows."""
+    return Finalist(one.dag, {**one.reports, **measured(one.dag, objective, problem, split, ("test",)).reports})
+
+
+def baselines(objective: Objective, problem: Problem, split: Split) -> list[tuple[str, Finalist]]:
+    """Score every hand-made proxy whose leaves the table has; signs as published."""
+    if objective.kind != "rank":
+        return []
+    return [(proxy.name, measured(proxy.dag, objective, problem, split, PARTS))
+            for proxy in zoo.available(problem.table.columns)]

@@ -1,0 +1,62 @@
+"""``python -m proxygraph.score``: the values of a formula on the rows of a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from proxygraph.command import run_command
+
+if TYPE_CHECKING:
+    from proxygraph.dag import Dag
+    from proxygraph.table import StatTable
+
+
+def score(
+    formula: Annotated[str, typer.Argument(help="Formula as text, name of a hand-made proxy, or folder of a run.")],
+    table: Annotated[Path, typer.Option(help="Table of statistics, .safetensors.")],
+    backend: Annotated[str, typer.Option(help="reference or fused.")] = "reference",
+    out: Annotated[Path | None, typer.Option(help="Write CSV to this file instead of the terminal.")] = None,
+) -> None:
+    """Print the value of a formula on every row of a table, as CSV: row, value.
+
+    Example: python -m proxygraph.score 'sum(sum(abs(w * g)))' --table stats.safetensors
+    """
+    from proxygraph.kernels import compile_kernel
+    from proxygraph.program import lower
+    from proxygraph.run import RunFolder, csv_text
+    from proxygraph.table import StatTable
+
+    data = StatTable.load(table)
+    dag = read_formula(formula, data)
+    (values,) = compile_kernel(lower([dag]), backend)(data)
+    content = csv_text([{"row": row, "value": repr(float(v))} for row, v in zip(data.rows, values, strict=True)])
+    if out is None:
+        print(content, end="")
+    else:
+        RunFolder(out.parent).write(out.name, content)
+
+
+def read_formula(formula: str, data: StatTable) -> Dag:
+    """Return the formula that the user names: a run's best, a proxy of the zoo, or text over the table's leaves."""
+    from proxygraph.export import formula_of
+    from proxygraph.infix import parse
+    from proxygraph.run import RunFolder
+    from proxygraph.zoo import ZOO
+
+    if formula in ZOO:
+        return ZOO[formula].dag
+    if "(" not in formula and Path(formula).is_dir():
+        return formula_of(RunFolder(Path(formula)).read("result.json").get("best", {}), Path(formula))
+    return parse(formula, data.leaves)
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(score, "python -m proxygraph.score")
+
+
+if __name__ == "__main__":
+    main()
