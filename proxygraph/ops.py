@@ -128,7 +128,7 @@ _UNARY = (
            infix="-{0}", latex="-{0}", prec=UNARY, slots=(UNARY,)),
     _unary("abs", lambda np, a: np.abs(a), "abs({0})", "torch.abs({0})", lambda sp, a: sp.Abs(a),
            latex=r"\left|{0}\right|", nonneg="always"),
-    _unary("sign", lambda np, a: np.sign(a), "np.sign({0})", "torch.sign({0})", lambda sp, a: sp.sign(a),
+    _unary("sign", lambda np, a: np.sign(a), "(np.sign({0}) + 0.0)", "torch.sign({0})", lambda sp, a: sp.sign(a),
            latex=r"\operatorname{{sgn}}\left({0}\right)", nonneg="args"),
     _unary("square", lambda np, a: np.square(a), "({0} * {0})", "torch.square({0})", lambda sp, a: a**2,
            latex="{0}^{{2}}", prec=POW, slots=(ATOM,), nonneg="always", domain="|a| < 1e154"),

@@ -1,0 +1,209 @@
+"""Problems that ``proxygraph.evolve`` finds through entry points: networks with measured mIoU.
+
+Statistics are collected once, on the first run, and kept in the user's cache folder (``PROXYGRAPH_CACHE``, else
+``XDG_CACHE_HOME/proxygraph``, else ``~/.cache/proxygraph``); an interrupted collection goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from proxygraph.errors import ConfigError, ParseError
+from proxygraph.problem import Problem, Report
+
+if TYPE_CHECKING:
+    from proxygraph.table import StatTable
+    from segspace.transnas101 import Arch
+
+STATISTICS_VERSION = 1
+"""Part of every cache key: raise it when the meaning of a statistic changes."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How statistics are taken.
+
+    Attributes
+    ----------
+    size : int
+        Side of the square input images.
+    images, batches : int
+        Images per batch and number of batches.
+    samples : int
+        Values kept per layer.
+    width, stem_stride, classes : int
+        Of the networks.
+    """
+
+    size: int = 64
+    images: int = 4
+    batches: int = 2
+    samples: int = 512
+    width: int = 64
+    stem_stride: int = 4
+    classes: int = 17
+
+
+def streetscenes(argument: str, *, seed: int, report: Report) -> Problem:
+    """Return the embedded problem: micro networks of reduced width trained on generated street scenes.
+
+    The target is the mean over training seeds of the final mIoU (percent) that this project measured with
+    ``tools/train_streetscenes.py``; the recipe stands beside the table in ``segspace/data``.
+
+    Parameters
+    ----------
+    argument : str
+        Must be empty.
+    seed : int
+        Not used: all networks of the table take part.
+    report : callable
+        Progress of collecting statistics.
+    """
+    from segspace.transnas101 import Arch
+
+    if argument:
+        raise ConfigError(f"problem 'streetscenes' takes no argument, got {argument!r}")
+    data = files("segspace") / "data"
+    recipe = json.loads((data / "streetscenes_micro.json").read_text(encoding="utf-8"))["recipe"]
+    with (data / "streetscenes_micro.csv").open(encoding="utf-8", newline="") as file:
+        measured: dict[str, list[float]] = {}
+        for row in csv.DictReader(file):
+            measured.setdefault(row["arch"], []).append(float(row["miou"]))
+    how = Measurement(size=recipe["size"], images=8, width=recipe["width"], stem_stride=recipe["stem_stride"],
+                      classes=len(_classes()))
+    archs = [Arch.parse(text) for text in measured]
+    table = statistics(archs, how, report)
+    target = np.array([float(np.mean(values)) for values in measured.values()])
+    return Problem("streetscenes", table, target, "miou", tuple(str(arch.live()) for arch in archs))
+
+
+def transnas101(argument: str, *, seed: int, report: Report) -> Problem:
+    """Return a seeded sample of the published micro networks of TransNAS-Bench-101 with their mIoU.
+
+    Parameters
+    ----------
+    argument : str
+        ``CSV`` or ``CSV?sample=1000&size=64&target=seg_valid_miou``: the file of published results (columns ``arch``
+        and the target), how many networks to draw, side of the images that statistics are taken on.
+    seed : int
+        Of the sample.
+    report : callable
+        Progress of collecting statistics.
+
+    Raises
+    ------
+    ConfigError
+        If the file or a column is missing, or a value is not a number.
+    ParseError
+        If an arch cannot be read.
+    """
+    from segspace.transnas101 import Arch
+
+    path, settings = _settings(argument)
+    target = str(settings.pop("target", "seg_valid_miou"))
+    n_sample = int(settings.pop("sample", 1000))
+    how = Measurement(**settings)
+    published = _published(Path(path), target)
+    names = sorted(published)
+    if n_sample < len(names):
+        chosen = np.random.default_rng([seed, 0x7A5]).choice(len(names), size=n_sample, replace=False)
+        names = [names[i] for i in sorted(chosen)]
+    archs = [Arch.parse(name) for name in names]
+    table = statistics(archs, how, report)
+    y = np.array([published[name] for name in names])
+    return Problem("transnas101", table, y, target, tuple(str(arch.live()) for arch in archs))
+
+
+def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatTable:
+    """Return the statistics of networks, from the cache where they are there already.
+
+    Every network is kept by itself, so that another sample or an interrupted run reuses what is done.
+    """
+    import torch
+
+    from proxygraph.stats import collect_many
+    from segspace import streetscenes as scenes
+    from segspace.transnas101 import build
+
+    batches = []
+    for i in range(how.batches):
+        images, labels = scenes.batch(1000 + i, how.images, how.size, how.size)
+        batches.append((torch.from_numpy(images), torch.from_numpy(labels)))
+    recipe = json.dumps({**how.__dict__, "version": STATISTICS_VERSION, "scenes": scenes.VERSION}, sort_keys=True)
+    folder = cache_folder() / "statistics" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    networks = [
+        (str(arch), partial(build, arch, classes=how.classes, width=how.width, stem_stride=how.stem_stride))
+        for arch in archs
+    ]
+    # spawned processes: forking after torch has started its threads can hang
+    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
+        return collect_many(
+            networks, batches, torch.nn.functional.cross_entropy, samples=how.samples, cache=folder, executor=pool,
+            progress=lambda done, total: report("collecting statistics", done, total),
+        )
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder of this program (it may not exist yet)."""
+    named = os.environ.get("PROXYGRAPH_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "proxygraph"
+
+
+def _classes() -> Sequence[str]:
+    from segspace.streetscenes import CLASSES
+
+    return CLASSES
+
+
+def _settings(argument: str) -> tuple[str, dict[str, Any]]:
+    path, _, query = argument.partition("?")
+    if not path:
+        raise ConfigError("problem 'transnas101' needs the file of published results: transnas101:CSV")
+    known: Mapping[str, Callable[[str], Any]] = {"target": str, "sample": int, "size": int, "images": int, "batches": int, "samples": int}
+    settings: dict[str, Any] = {}
+    for name, value in parse_qsl(query):
+        if name not in known:
+            raise ConfigError(f"problem 'transnas101': unknown setting {name!r}; known: {', '.join(known)}")
+        try:
+            settings[name] = known[name](value)
+        except ValueError:
+            raise ConfigError(f"problem 'transnas101': {name}={value!r} is not a whole number") from None
+    return path, settings
+
+
+def _published(path: Path, target: str) -> dict[str, float]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    if not rows or "arch" not in rows[0] or target not in rows[0]:
+        columns = ", ".join(rows[0]) if rows else "none"
+        raise ConfigError(f"{path}: needs the columns 'arch' and {target!r}; it has {columns}")
+    published: dict[str, float] = {}
+    for i, row in enumerate(rows):
+        name = row["arch"]
+        if name in published:
+            raise ConfigError(f"{path}: arch {name!r} occurs more than once (line {i + 2})")
+        try:
+            published[name] = float(row[target])
+        except (TypeError, ValueError):
+            raise ParseError(f"{path}: {target} of {name!r} is not a number: {row[target]!r} (line {i + 2})") from None
+    return published
