@@ -1,9 +1,9 @@
 """Frozen, typed computation graphs.
 
-A formula is a directed acyclic graph of operators, leaves and constants. It is kept in a compact form, a tuple
-of nodes in topological order whose last one is the root, because search makes millions of them; `Dag.graph` is
-the same graph as a networkx ``MultiDiGraph`` (edge key = argument slot, so that ``x*x`` keeps both edges) and
-`Dag.from_graph` reads one back. Nothing here knows texts, rules or numbers.
+A formula is a directed acyclic graph of operators, leaves and constants. It is kept in a compact form, a
+tuple of nodes in topological order whose last one is the root, because search makes millions of them;
+`Dag.graph` is the same graph as a networkx ``MultiDiGraph`` (edge key = argument slot, so that ``x*x`` keeps
+both edges) and `Dag.from_graph` reads one back. Nothing here knows texts, rules or numbers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def elementwise_axis(axes: Sequence[Axis]) -> Axis | None:
     return finest
 
 
-def _axis(i: int, node: Node, axes: Sequence[Axis], nodes: Sequence[Node], leaves: Mapping[str, Leaf]) -> Axis:
+def _axis(
+    i: int, node: Node, axes: Sequence[Axis], nodes: Sequence[Node], leaves: Mapping[str, Leaf]
+) -> Axis:
     """Check one node whose arguments are checked already; return its axis."""
     if node.kind != "op" and node.args:
         raise InvalidDag(f"node {i}: only operators have arguments, this is a {node.kind}")
@@ -86,13 +88,17 @@ def _axis(i: int, node: Node, axes: Sequence[Axis], nodes: Sequence[Node], leave
         return COARSER[got[0]]
     axis = elementwise_axis(got)
     if axis is None:
-        raise InvalidDag(f"node {i} ({op.name}): arguments on the axes {' and '.join(got)} do not pair up; "
-                         "reduce both to the layer axis first")
+        raise InvalidDag(
+            f"node {i} ({op.name}): arguments on the axes {' and '.join(got)} do not pair up; "
+            "reduce both to the layer axis first"
+        )
     if op.name == "pow":
         exponent = nodes[node.args[1]]
         if exponent.kind != "const" or not is_half_integer(exponent.value):
-            raise InvalidDag(f"node {i} (pow): the exponent must be a constant multiple of 0.5, at most 16 in size; "
-                             "write exp(b*log(a)) for a general power")
+            raise InvalidDag(
+                f"node {i} (pow): the exponent must be a constant multiple of 0.5, at most 16 in size; "
+                "write exp(b*log(a)) for a general power"
+            )
     return axis
 
 
@@ -102,8 +108,8 @@ class Dag:
     Parameters
     ----------
     nodes : sequence of Node
-        In topological order, the last one is the root. Equal nodes are merged, so that a part that occurs twice
-        is one node.
+        In topological order, the last one is the root. Equal nodes are merged, so that a part that occurs
+        twice is one node.
     leaves : mapping of str to Leaf
         What leaf names mean; by default the statistics of networks.
     root_axis : str or None
@@ -140,8 +146,9 @@ class Dag:
     leaves: Mapping[str, Leaf]
     axes: tuple[Axis, ...]
 
-    def __init__(self, nodes: Sequence[Node], leaves: Mapping[str, Leaf] = STATISTICS,
-                 root_axis: Axis | None = "row") -> None:
+    def __init__(
+        self, nodes: Sequence[Node], leaves: Mapping[str, Leaf] = STATISTICS, root_axis: Axis | None = "row"
+    ) -> None:
         if not nodes:
             raise InvalidDag("a formula needs at least one node")
         axes: list[Axis] = []
@@ -154,12 +161,30 @@ class Dag:
             loose = ", ".join(f"node {i} ({merged[i].name or merged[i].value})" for i in roots[:3])
             raise InvalidDag(f"a formula has one root, the last node; here {loose} lead nowhere else")
         if root_axis is not None and merged_axes[-1] != root_axis:
-            raise InvalidDag(f"the root is on the {merged_axes[-1]} axis, not on the {root_axis} axis; reduce it "
-                             f"once more, e.g. with sum(...)")
+            raise InvalidDag(
+                f"the root is on the {merged_axes[-1]} axis, not on the {root_axis} axis; reduce it "
+                f"once more, e.g. with sum(...)"
+            )
         object.__setattr__(self, "nodes", merged)
         object.__setattr__(self, "axes", merged_axes)
         names = sorted({n.name for n in merged if n.kind == "leaf"})
         object.__setattr__(self, "leaves", MappingProxyType({name: leaves[name] for name in names}))
+
+    @classmethod
+    def trusted(
+        cls,
+        nodes: tuple[Node, ...],
+        axes: tuple[Axis, ...],
+        keys: tuple[str, ...],
+        leaves: Mapping[str, Leaf],
+    ) -> Dag:
+        """Return a Dag without checking it: for `proxygraph.canon`, which can only build valid ones."""
+        dag = object.__new__(cls)
+        object.__setattr__(dag, "nodes", nodes)
+        object.__setattr__(dag, "axes", axes)
+        object.__setattr__(dag, "leaves", leaves)
+        dag.__dict__["keys"] = keys
+        return dag
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Dag is frozen; use replace() to make another one")
@@ -170,7 +195,7 @@ class Dag:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Dag, (self.nodes, dict(self.leaves), None))
 
-    # ---- identity -------------------------------------------------------------------------------------------
+    # ---- identity ------------------------------------------------------------------------------------------
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -178,15 +203,11 @@ class Dag:
         keys: list[str] = []
         for node in self.nodes:
             if node.kind == "const":
-                content = f"c{node.value.hex()}"
+                keys.append(const_key(node.value))
             elif node.kind == "leaf":
-                content = f"l{self.leaves[node.name].axis}:{node.name}"
+                keys.append(leaf_key(self.leaves[node.name]))
             else:
-                args = [keys[j] for j in node.args]
-                if OPS[node.name].commutative:
-                    args.sort()
-                content = f"o{node.name}({','.join(args)})"
-            keys.append(hashlib.blake2b(content.encode(), digest_size=12).hexdigest())
+                keys.append(op_key(node.name, [keys[j] for j in node.args]))
         return tuple(keys)
 
     @property
@@ -200,7 +221,7 @@ class Dag:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    # ---- shape ----------------------------------------------------------------------------------------------
+    # ---- shape ---------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -262,7 +283,7 @@ class Dag:
         nodes = [*self.nodes[:at], node, *self.nodes[at + 1 :]]
         return Dag(reachable(nodes, len(nodes) - 1), {**STATISTICS, **self.leaves})
 
-    # ---- networkx and JSON ----------------------------------------------------------------------------------
+    # ---- networkx and JSON ---------------------------------------------------------------------------------
 
     @property
     def graph(self) -> nx.MultiDiGraph[int]:
@@ -289,9 +310,12 @@ class Dag:
         import networkx as nx
 
         if not isinstance(graph, nx.MultiDiGraph):
-            raise InvalidDag("expected a networkx MultiDiGraph (a DiGraph keeps one edge per pair and loses x*x)")
+            raise InvalidDag(
+                "expected a networkx MultiDiGraph (a DiGraph keeps one edge per pair and loses x*x)"
+            )
         try:
-            # depth-first from the roots would do; lexicographic order makes the result independent of insertion
+            # depth-first from the roots would do; lexicographic order makes the result independent of
+            # insertion
             order = list(nx.lexicographical_topological_sort(graph, key=str))
         except nx.NetworkXUnfeasible:
             raise InvalidDag("the graph has a cycle") from None
@@ -301,7 +325,9 @@ class Dag:
             data = graph.nodes[n]
             slots = {slot: place[source] for source, _, slot in graph.in_edges(n, keys=True)}
             if sorted(slots, key=str) != list(range(graph.in_degree(n))):
-                raise InvalidDag(f"node {n!r}: argument slots {sorted(slots, key=str)} are not 0..{graph.in_degree(n) - 1}")
+                raise InvalidDag(
+                    f"node {n!r}: argument slots {sorted(slots, key=str)} are not 0..{graph.in_degree(n) - 1}"
+                )
             args = tuple(slots[s] for s in range(len(slots)))
             nodes.append(_node_from_attributes(n, data, args))
         roots = [i for i, n in enumerate(order) if graph.out_degree(n) == 0]
@@ -331,9 +357,11 @@ class Dag:
         import networkx as nx
 
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ParseError(f"not a formula: expected JSON with \"format\": \"{FORMAT}\"")
+            raise ParseError(f'not a formula: expected JSON with "format": "{FORMAT}"')
         if data.get("version") != VERSION:
-            raise ParseError(f"formula written by version {data.get('version')!r}; this program reads {VERSION}")
+            raise ParseError(
+                f"formula written by version {data.get('version')!r}; this program reads {VERSION}"
+            )
         try:
             graph = nx.node_link_graph(data, directed=True, multigraph=True, edges="edges")
             leaves = {str(name): _leaf_from_json(str(name), row) for name, row in data["leaves"].items()}
@@ -343,6 +371,25 @@ class Dag:
 
     def __repr__(self) -> str:
         return f"Dag({list(self.nodes)!r})"
+
+
+def const_key(value: float) -> str:
+    """Content hash of a constant: every float64 has its own."""
+    return _digest(f"c{value.hex()}")
+
+
+def leaf_key(leaf: Leaf) -> str:
+    """Content hash of a leaf: name and axis."""
+    return _digest(f"l{leaf.axis}:{leaf.name}")
+
+
+def op_key(name: str, args: Sequence[str]) -> str:
+    """Content hash of an operator on arguments with these hashes, sorted if it is commutative."""
+    return _digest(f"o{name}({','.join(sorted(args) if OPS[name].commutative else args)})")
+
+
+def _digest(content: str) -> str:
+    return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
 
 
 def op_nonneg(name: str, args: Sequence[bool]) -> bool:

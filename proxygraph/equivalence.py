@@ -1,4 +1,4 @@
-"""Do two formulas have the same values? Asked on random tables drawn from the declared domain of their leaves."""
+"""Do two formulas have the same values? Asked on random tables from the declared domain of their leaves."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ def probe_table(leaves: Mapping[str, Leaf], seed: int = 0) -> StatTable:
     rng = np.random.default_rng([seed, 0x9B0E])
     layers = rng.integers(1, 5, size=PROBE_ROWS)
     n = {axis: rng.integers(1, 7, size=int(layers.sum())) for axis in ("element", "activation")}
-    size: dict[Axis, int] = {"row": PROBE_ROWS, "layer": int(layers.sum()), "element": int(n["element"].sum()),
-                             "activation": int(n["activation"].sum())}
+    size: dict[Axis, int] = {
+        "row": PROBE_ROWS,
+        "layer": int(layers.sum()),
+        "element": int(n["element"].sum()),
+        "activation": int(n["activation"].sum()),
+    }
     columns = {}
     for name in sorted(leaves):
         # several magnitudes, so that 1 + a and a, or a and its rounding, cannot be mistaken for each other
-        values = rng.standard_normal(size[leaves[name].axis]) * 10.0 ** rng.uniform(-1.0, 1.5, size[leaves[name].axis])
+        values = rng.standard_normal(size[leaves[name].axis]) * 10.0 ** rng.uniform(
+            -1.0, 1.5, size[leaves[name].axis]
+        )
         columns[name] = np.abs(values) if leaves[name].sign == "nonneg" else values
     used = {leaf.axis for leaf in leaves.values()}
     offsets, counts = {}, {}

@@ -109,7 +109,9 @@ class _Reader:
             raise ParseError("formula: empty text")
         *lets, last = module.body
         for let in lets:
-            if not (isinstance(let, ast.Assign) and len(let.targets) == 1 and isinstance(let.targets[0], ast.Name)):
+            if not (
+                isinstance(let, ast.Assign) and len(let.targets) == 1 and isinstance(let.targets[0], ast.Name)
+            ):
                 raise ParseError("formula: before the last ';' only 'name = part' may stand")
             name = let.targets[0].id
             if name in self.named or name in self.leaves:
@@ -120,7 +122,9 @@ class _Reader:
         root = self.read(last.value)
         if root != len(self.nodes) - 1:  # the result is a part named earlier
             self.nodes = self.nodes[: root + 1]
-        unused = [n for n, i in self.named.items() if i != root and not any(i in node.args for node in self.nodes)]
+        unused = [
+            n for n, i in self.named.items() if i != root and not any(i in node.args for node in self.nodes)
+        ]
         if unused:
             raise ParseError(f"formula: {unused[0]!r} is named but not used")
         return Dag(self.nodes, self.leaves, root_axis)
@@ -137,8 +141,8 @@ class _Reader:
                 raise ParseError(f"formula: {tree.value!r} is not a real number")
             case ast.Constant(value=int() | float() as value):
                 return self.add(_const(value))
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if not isinstance(
-                value, bool
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
+                not isinstance(value, bool)
             ):
                 return self.add(_const(-value if isinstance(value, float) else -float(value)))
             case ast.UnaryOp(op=ast.USub()):
@@ -154,8 +158,10 @@ class _Reader:
             case ast.Name(id=name):
                 return self.leaf(name)
             case _:
-                raise ParseError(f"formula: {ast.unparse(tree)[:40]!r} (character {tree.col_offset + 1}) is not part of "
-                                 "the language; use names, numbers, + - * / ** and operators like log(...)")
+                raise ParseError(
+                    f"formula: {ast.unparse(tree)[:40]!r} (character {tree.col_offset + 1}) is not part of "
+                    "the language; use names, numbers, + - * / ** and operators like log(...)"
+                )
 
     def leaf(self, name: str) -> int:
         if name in self.named:
@@ -165,7 +171,11 @@ class _Reader:
             import difflib
 
             near = difflib.get_close_matches(name, self.leaves, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(list(self.leaves)[:40])}"
+            hint = (
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"known: {', '.join(list(self.leaves)[:40])}"
+            )
             raise UnknownName(f"unknown leaf {name!r}; {hint}")
         return self.add(Node("leaf", name))
 
@@ -177,7 +187,7 @@ def _const(value: float) -> Node:
         raise ParseError("formula: a number is too large for float64") from None
 
 
-# ---- printing -------------------------------------------------------------------------------------------------
+# ---- printing ----------------------------------------------------------------------------------------------
 
 
 def text(dag: Dag) -> str:
@@ -207,8 +217,9 @@ def part_names(dag: Dag) -> dict[int, str]:
     return names
 
 
-def pieces(dag: Dag, names: Mapping[int, str], leaf: Callable[[Leaf], str],
-           number: Callable[[float], str]) -> tuple[list[str], list[int]]:
+def pieces(
+    dag: Dag, names: Mapping[int, str], leaf: Callable[[Leaf], str], number: Callable[[float], str]
+) -> tuple[list[str], list[int]]:
     """Return the text of every node, named parts referred to by name, and its binding strength."""
     parts: list[str] = []
     strength: list[int] = []
@@ -227,8 +238,10 @@ def pieces(dag: Dag, names: Mapping[int, str], leaf: Callable[[Leaf], str],
                 parts.append(f"{op.call}({', '.join(args)})")
                 strength.append(ATOM)
                 continue
-            bracketed = [a if j in names or strength[j] >= slot else f"({a})"
-                         for a, j, slot in zip(args, node.args, op.slots, strict=True)]
+            bracketed = [
+                a if j in names or strength[j] >= slot else f"({a})"
+                for a, j, slot in zip(args, node.args, op.slots, strict=True)
+            ]
             parts.append(op.infix.format(*bracketed))
             strength.append(op.prec)
     return parts, strength
@@ -244,5 +257,3 @@ def number_text(value: float) -> str:
     if value.is_integer() and abs(value) < 1e15 and not (value == 0 and str(value).startswith("-")):
         return str(int(value))
     return repr(value)
-
-

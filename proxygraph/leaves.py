@@ -62,6 +62,8 @@ _NWOT = "Mellor et al. 2021, Neural Architecture Search without Training, arXiv:
 _MECO = "Jiang et al. 2023, MeCo, NeurIPS"
 _ROY = "Roy & Vetterli 2007, The effective rank, EUSIPCO"
 
+# One row per leaf, compact on purpose.
+# fmt: off
 _ROWS = (
     # element: one value per entry of a layer's weight
     Leaf("w", "element", "any", "weight at initialisation", "", "static", False, "w"),
@@ -70,8 +72,8 @@ _ROWS = (
          _SYNFLOW, "backward", False, r"g^{\mathrm{syn}}"),
     Leaf("hg", "element", "any", "Hessian-gradient product H g of the loss", _GRASP, "second-order", True,
          r"(Hg)"),
-    Leaf("gv", "element", "any", "gradient of the summed logits", "NASI/NTK literature: d(sum f)/dw", "backward",
-         False, r"g^{\Sigma}"),
+    Leaf("gv", "element", "any", "gradient of the summed logits", "NASI/NTK literature: d(sum f)/dw",
+         "backward", False, r"g^{\Sigma}"),
     Leaf("g_mean", "element", "nonneg", "mean over batches of |dL/dw|", _ZICO, "backward", True,
          r"\mu_{|g|}"),
     Leaf("g_std", "element", "nonneg", "standard deviation over batches of dL/dw", _ZICO, "backward", True,
@@ -119,6 +121,8 @@ _ROWS = (
     Leaf("latency_ms", "row", "nonneg", "measured latency in milliseconds, when measured", "", "forward",
          False, r"\mathrm{ms}"),
 )
+
+# fmt: on
 
 STATISTICS: Mapping[str, Leaf] = MappingProxyType({leaf.name: leaf for leaf in _ROWS})
 """All statistics of untrained networks by name."""

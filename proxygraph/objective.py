@@ -1,8 +1,8 @@
 """What a formula is judged by: fitness on the training rows, the final form, and the numbers reported.
 
-Rank objectives judge the order only, up to direction: a formula that ranks backwards is as good as its negative,
-and the final form is negated explicitly. Least-squares objectives judge the best line through the formula, and
-the final form carries that line's two constants.
+Rank objectives judge the order only, up to direction: a formula that ranks backwards is as good as its
+negative, and the final form is negated explicitly. Least-squares objectives judge the best line through the
+formula, and the final form carries that line's two constants.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Objective:
         return out
 
     def finish(self, dag: Dag, values: Floats, target: Floats) -> Dag:
-        """Return the formula as it is to be used: negated if it ranks backwards, or with its line's constants.
+        """Return the formula as it is to be used: negated if it ranks backwards, or with a line's constants.
 
         Parameters
         ----------
@@ -83,9 +83,19 @@ class Objective:
         """Return the numbers that ``result.json`` carries for one formula on one part of the rows."""
         if self.kind == "rank":
             ranks = rank_report(scores, target)
-            return {"spearman": ranks.rho, "kendall": ranks.tau_b, "n": ranks.n_used, "invalid": ranks.n_invalid}
+            return {
+                "spearman": ranks.rho,
+                "kendall": ranks.tau_b,
+                "n": ranks.n_used,
+                "invalid": ranks.n_invalid,
+            }
         x, y = scores.values[scores.ok], target[scores.ok]
-        numbers: dict[str, Any] = {"r2": None, "rmse": None, "n": int(x.size), "invalid": int((~scores.ok).sum())}
+        numbers: dict[str, Any] = {
+            "r2": None,
+            "rmse": None,
+            "n": int(x.size),
+            "invalid": int((~scores.ok).sum()),
+        }
         if x.size:
             with np.errstate(all="ignore"):
                 residual = float(np.sum((y - x) ** 2))

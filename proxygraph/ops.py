@@ -1,7 +1,7 @@
 """The operators of formulas: one row per operator, with everything every part of the program knows about it.
 
-A back end, printer or rule looks an operator up here; nothing else keeps a table of operators. ``numpy`` is the
-meaning: the reference kernel calls it, and every other column is tested against it.
+A back end, printer or rule looks an operator up here; nothing else keeps a table of operators. ``numpy`` is
+the meaning: the reference kernel calls it, and every other column is tested against it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Op:
     kind : {"elementwise", "reduction"}
         A reduction goes one axis coarser.
     numpy : callable
-        Elementwise: arrays to array. Reduction: ``(values (K,), count)`` to a float, where `count` is the true
-        number of entries of which `values` are a fair sample. Loaded lazily by passing numpy in: ``f(np, ...)``.
+        Elementwise: arrays to array. Reduction: ``(values (K,), count)`` to a float, where `count` is the
+        true number of entries of which `values` are a fair sample. numpy is passed in: ``f(np, ...)``.
     numba : str
         Scalar expression with ``{0}``, ``{1}``; names ``np`` and ``math``. Empty: cannot be compiled.
     torch : str
@@ -60,7 +60,8 @@ class Op:
         Nanoseconds per element of a vectorised float32 kernel, rounded; used for budgets, not promised.
     init, update, final : tuple of str, tuple of str, str
         Reductions in one pass: accumulators start at `init`, each value ``{x}`` changes them to `update`
-        (``{s0}``, ``{s1}``, and ``{first}``, the first value), `final` may use ``{n}`` values seen, ``{count}``.
+        (``{s0}``, ``{s1}``, and ``{first}``, the first value), `final` may use ``{n}`` values seen,
+        ``{count}``.
     """
 
     name: str
@@ -85,13 +86,19 @@ class Op:
 
     def __post_init__(self) -> None:
         if self.kind not in ("elementwise", "reduction"):
-            raise ConfigError(f"operator {self.name!r}: kind {self.kind!r} is neither 'elementwise' nor 'reduction'")
+            raise ConfigError(
+                f"operator {self.name!r}: kind {self.kind!r} is neither 'elementwise' nor 'reduction'"
+            )
         if self.arity not in (1, 2) or (self.kind == "reduction" and self.arity != 1):
-            raise ConfigError(f"operator {self.name!r}: arity {self.arity}; operators take 1 or 2 arguments, reductions 1")
+            raise ConfigError(
+                f"operator {self.name!r}: arity {self.arity}; operators take 1 or 2 arguments, reductions 1"
+            )
         if not self.name.isidentifier():
             raise ConfigError(f"operator name {self.name!r} is not an identifier")
         if len(self.init) != len(self.update):
-            raise ConfigError(f"operator {self.name!r}: {len(self.init)} accumulators but {len(self.update)} updates")
+            raise ConfigError(
+                f"operator {self.name!r}: {len(self.init)} accumulators but {len(self.update)} updates"
+            )
         if not self.call:
             object.__setattr__(self, "call", self.name)
         if not self.latex:
@@ -115,20 +122,28 @@ def _scaled_sum(np: Any, v: Any, count: float) -> Any:
     return np.sum(v) * (count / v.size)
 
 
-def _unary(name: str, numpy: Callable[..., Any], numba: str, torch: str, sympy: Callable[..., Any], **kw: Any) -> Op:
+def _unary(
+    name: str, numpy: Callable[..., Any], numba: str, torch: str, sympy: Callable[..., Any], **kw: Any
+) -> Op:
     return Op(name, 1, "elementwise", numpy, numba, torch, sympy, **kw)
 
 
-def _binary(name: str, numpy: Callable[..., Any], numba: str, torch: str, sympy: Callable[..., Any], **kw: Any) -> Op:
+def _binary(
+    name: str, numpy: Callable[..., Any], numba: str, torch: str, sympy: Callable[..., Any], **kw: Any
+) -> Op:
     return Op(name, 2, "elementwise", numpy, numba, torch, sympy, **kw)
 
 
+# One row per operator, compact on purpose.
+# fmt: off
 _UNARY = (
     _unary("neg", lambda np, a: np.negative(a), "(-{0})", "(-{0})", lambda sp, a: -a,
            infix="-{0}", latex="-{0}", prec=UNARY, slots=(UNARY,)),
     _unary("abs", lambda np, a: np.abs(a), "abs({0})", "torch.abs({0})", lambda sp, a: sp.Abs(a),
            latex=r"\left|{0}\right|", nonneg="always"),
-    _unary("sign", lambda np, a: np.sign(a), "(np.sign({0}) + 0.0)", "torch.sign({0})", lambda sp, a: sp.sign(a),
+    # torch's own sign turns NaN into 0
+    _unary("sign", lambda np, a: np.sign(a), "(np.sign({0}) + 0.0)",
+           "torch.where(torch.isnan({0}), {0}, torch.sign({0}))", lambda sp, a: sp.sign(a),
            latex=r"\operatorname{{sgn}}\left({0}\right)", nonneg="args"),
     _unary("square", lambda np, a: np.square(a), "({0} * {0})", "torch.square({0})", lambda sp, a: a**2,
            latex="{0}^{{2}}", prec=POW, slots=(ATOM,), nonneg="always", domain="|a| < 1e154"),
@@ -147,7 +162,8 @@ _UNARY = (
            latex=r"\frac{{1}}{{{0}}}", nonneg="args", domain="a != 0"),
     _unary("tanh", lambda np, a: np.tanh(a), "math.tanh({0})", "torch.tanh({0})", lambda sp, a: sp.tanh(a),
            latex=r"\tanh\left({0}\right)", nonneg="args", cost=0.45),
-    _unary("sigmoid", _sigmoid, "(0.5 * (1.0 + math.tanh(0.5 * {0})))", "torch.sigmoid({0})",
+    _unary("sigmoid", _sigmoid, "(0.5 * (1.0 + math.tanh(0.5 * {0})))",
+           "(0.5 * (1.0 + torch.tanh(0.5 * {0})))",
            lambda sp, a: 1 / (1 + sp.exp(-a)), latex=r"\sigma\left({0}\right)", nonneg="always", cost=0.45),
     _unary("relu", _relu, "np.maximum({0}, 0.0)", "torch.relu({0})", lambda sp, a: sp.Max(a, 0),
            latex=r"\max\left({0}, 0\right)", nonneg="always"),
@@ -159,7 +175,8 @@ _UNARY = (
 
 _BINARY = (
     _binary("add", lambda np, a, b: np.add(a, b), "({0} + {1})", "({0} + {1})", lambda sp, a, b: a + b,
-            infix="{0} + {1}", latex="{0} + {1}", prec=ADD, slots=(ADD, MUL), commutative=True, nonneg="args"),
+            infix="{0} + {1}", latex="{0} + {1}", prec=ADD, slots=(ADD, MUL), commutative=True,
+            nonneg="args"),
     _binary("sub", lambda np, a, b: np.subtract(a, b), "({0} - {1})", "({0} - {1})", lambda sp, a, b: a - b,
             infix="{0} - {1}", latex="{0} - {1}", prec=ADD, slots=(ADD, MUL)),
     _binary("mul", lambda np, a, b: np.multiply(a, b), "({0} * {1})", "({0} * {1})", lambda sp, a, b: a * b,
@@ -179,33 +196,43 @@ _BINARY = (
             lambda sp, a, b: a**b, infix="{0}**{1}", latex="{0}^{{{1}}}", prec=POW, slots=(ATOM, ATOM),
             nonneg="args", domain="a > 0, or a != 0 with an integer exponent", cost=0.6),
 )
+# fmt: on
 
 
-def _reduction(name: str, numpy: Callable[..., Any], torch: str, latex: str, nonneg: NonNeg, init: tuple[str, ...],
-               update: tuple[str, ...], final: str, cost: float = 0.11) -> Op:
-    return Op(name, 1, "reduction", numpy, "", torch, None, latex, nonneg=nonneg, init=init, update=update,
-              final=final, cost=cost)
+def _reduction(
+    name: str,
+    numpy: Callable[..., Any],
+    torch: str,
+    latex: str,
+    nonneg: NonNeg,
+    init: tuple[str, ...],
+    update: tuple[str, ...],
+    final: str,
+) -> Op:
+    row: dict[str, Any] = {"nonneg": nonneg, "init": init, "update": update, "final": final}
+    return Op(name, 1, "reduction", numpy, "", torch, None, latex, **row)
 
 
+# fmt: off
 _REDUCTIONS = (
     _reduction("sum", _scaled_sum, "{0}.sum()", r"\sum_{{{axis}}} {0}", "args",
                ("0.0",), ("{s0} + {x}",), "{s0} * ({count} / {n})"),
     _reduction("mean", lambda np, v, count: np.mean(v), "{0}.mean()",
                r"\operatorname{{mean}}_{{{axis}}}\left({0}\right)", "args",
                ("0.0",), ("{s0} + {x}",), "{s0} / {n}"),
-    # population standard deviation (divisor n), as ZiCo and "z-scored weights" use it. Values are shifted by the
-    # first one: equal values then have a deviation of exactly 0 (np.std of three times 0.1 is 1e-17), and in a
-    # single pass the textbook formula cancels when the mean is large. Squares that overflow
-    # give inf, infinite values NaN, as in numpy.
+    # population standard deviation (divisor n), as ZiCo and "z-scored weights" use it. Values are shifted by
+    # the first one: equal values then have a deviation of exactly 0 (np.std of three times 0.1 is 1e-17), and
+    # in a single pass the textbook formula cancels when the mean is large. Squares that overflow give inf,
+    # infinite values NaN, as in numpy.
     _reduction("std", lambda np, v, count: np.std(v - v[0]), "{0}.std(correction=0)",
                r"\operatorname{{std}}_{{{axis}}}\left({0}\right)", "always", ("0.0", "0.0"),
                ("{s0} + ({x} - {first})", "{s1} + ({x} - {first}) * ({x} - {first})"),
                "math.sqrt(np.maximum({s1} / {n} - ({s0} / {n}) * ({s0} / {n}), 0.0)) if {s1} < np.inf "
                "else {s0} - {s0} + {s1}"),
-    _reduction("min", lambda np, v, count: np.min(v), "{0}.amin()", r"\min_{{{axis}}}\left({0}\right)", "args",
-               ("np.inf",), ("np.minimum({s0}, {x})",), "{s0}"),
-    _reduction("max", lambda np, v, count: np.max(v), "{0}.amax()", r"\max_{{{axis}}}\left({0}\right)", "args",
-               ("-np.inf",), ("np.maximum({s0}, {x})",), "{s0}"),
+    _reduction("min", lambda np, v, count: np.min(v), "{0}.amin()", r"\min_{{{axis}}}\left({0}\right)",
+               "args", ("np.inf",), ("np.minimum({s0}, {x})",), "{s0}"),
+    _reduction("max", lambda np, v, count: np.max(v), "{0}.amax()", r"\max_{{{axis}}}\left({0}\right)",
+               "args", ("-np.inf",), ("np.maximum({s0}, {x})",), "{s0}"),
     _reduction("l1", lambda np, v, count: _scaled_sum(np, np.abs(v), count), "{0}.abs().sum()",
                r"\left\|{0}\right\|_{{1, {axis}}}", "always",
                ("0.0",), ("{s0} + abs({x})",), "{s0} * ({count} / {n})"),
@@ -217,6 +244,7 @@ _REDUCTIONS = (
                ("0.0",), ("{s0} + 0.0 * {x}",), "({count} + {s0})"),
 )
 
+# fmt: on
 _TABLE: dict[str, Op] = {op.name: op for op in (*_UNARY, *_BINARY, *_REDUCTIONS)}
 
 OPS: Mapping[str, Op] = MappingProxyType(_TABLE)
@@ -232,7 +260,8 @@ def register(op: Op) -> Op:
     Parameters
     ----------
     op : Op
-        The row. Without `numba` it runs in the reference only, without `sympy` it is an undefined function there.
+        The row. Without `numba` it runs in the reference only; in sympy it is an undefined function unless
+        `sympy` says what it is.
 
     Returns
     -------
@@ -254,8 +283,10 @@ def register(op: Op) -> Op:
         raise ConfigError(f"operator {op.name!r} exists already; choose another name")
     for other in _TABLE.values():
         if other.name != op.name and (other.call, other.arity) == (op.call, op.arity):
-            raise ConfigError(f"operator {op.name!r}: {op.call}() with {op.arity} argument(s) already means "
-                              f"{other.name!r}; set another call name")
+            raise ConfigError(
+                f"operator {op.name!r}: {op.call}() with {op.arity} argument(s) already means "
+                f"{other.name!r}; set another call name"
+            )
     _TABLE[op.name] = op
     return op
 
@@ -280,7 +311,9 @@ def find(call: str, arity: int) -> Op:
         if op.arity == arity:
             return op
     if same:
-        raise UnknownName(f"{call}() takes {' or '.join(str(o.arity) for o in same)} argument(s), got {arity}")
+        raise UnknownName(
+            f"{call}() takes {' or '.join(str(o.arity) for o in same)} argument(s), got {arity}"
+        )
     import difflib
 
     names = sorted({op.call for op in _TABLE.values()})

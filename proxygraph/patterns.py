@@ -39,6 +39,17 @@ def rewrite_rules() -> Mapping[str, tuple[tuple[Pattern, Pattern], ...]]:
     return {top: tuple(rows) for top, rows in by_top.items()}
 
 
+@cache
+def rules_for(op: str, kinds: tuple[str, ...]) -> tuple[tuple[Pattern, Pattern], ...]:
+    """Return the rules that may fit operator `op` on arguments of these kinds (operator, "leaf", "const")."""
+
+    def may_fit(pattern: Pattern) -> bool:
+        wanted = [p.op or "const" for p in pattern.args if not p.letter]
+        return all(wanted.count(kind) <= kinds.count(kind) for kind in wanted)
+
+    return tuple((lhs, rhs) for lhs, rhs in rewrite_rules().get(op, ()) if may_fit(lhs))
+
+
 def read_pattern(text: str) -> Pattern:
     """Read one side of a rule."""
     built: list[Pattern] = []

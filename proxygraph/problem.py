@@ -1,8 +1,8 @@
 """What is to be ranked or predicted: a table of statistics, a target, and which rows belong together.
 
 A problem comes from a registered loader (entry-point group ``proxygraph.problems``), from a ``.csv`` or
-``.parquet`` table, or from a saved problem. The split into train, validation and test keeps groups whole: networks
-that are equal after pruning never fall on both sides.
+``.parquet`` table, or from a saved problem. The split into train, validation and test keeps groups whole:
+networks that are equal after pruning never fall on both sides.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the three parts; the search sees `train`, `validation` picks, `test` is only reported."""
+    """Row numbers: the search sees `train`, the winner is picked on `validation`, `test` is only reported."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -72,14 +72,20 @@ class Problem:
                 f"problem {self.name!r}: {n} rows, {self.target.size} targets, {len(self.groups)} groups"
             )
         if n < MIN_ROWS:
-            raise ConfigError(f"problem {self.name!r}: {n} rows; at least {MIN_ROWS} are needed to split and rank")
+            raise ConfigError(
+                f"problem {self.name!r}: {n} rows; at least {MIN_ROWS} are needed to split and rank"
+            )
         bad = np.flatnonzero(~np.isfinite(self.target))
         if bad.size:
-            raise ConfigError(f"problem {self.name!r}: target {self.target_name!r} is {self.target[bad[0]]} on row "
-                              f"{self.table.rows[bad[0]]!r} and {bad.size - 1} others; remove or repair these rows")
+            raise ConfigError(
+                f"problem {self.name!r}: target {self.target_name!r} is {self.target[bad[0]]} on row "
+                f"{self.table.rows[bad[0]]!r} and {bad.size - 1} others; remove or repair these rows"
+            )
         if np.ptp(self.target) == 0.0:
-            raise ConfigError(f"problem {self.name!r}: target {self.target_name!r} is {self.target[0]} on every row; "
-                              "there is nothing to rank")
+            raise ConfigError(
+                f"problem {self.name!r}: target {self.target_name!r} is {self.target[0]} on every row; "
+                "there is nothing to rank"
+            )
 
     def split(self, seed: int, n_train: int | None = None) -> Split:
         """Split the rows by seed, groups kept whole.
@@ -88,8 +94,8 @@ class Problem:
         ----------
         seed : int
         n_train : int, optional
-            Rows to train on; as many again validate (or half of what is left, if that is less), the others test.
-            By default half the rows train, a quarter validates, a quarter tests.
+            Rows to train on; as many again validate (or half of what is left, if that is less), the others
+            test. By default half the rows train, a quarter validates, a quarter tests.
 
         Raises
         ------
@@ -103,8 +109,10 @@ class Problem:
         else:
             n_validation = min(n_train, (n - n_train) // 2)
         if n_train < 5 or n_validation < 2 or n - n_train - n_validation < 2:
-            raise ConfigError(f"problem {self.name!r}: cannot split {n} rows into {n_train} for training and at least 2 "
-                              f"each for validation and test; choose --train between 5 and {max(5, n - 4)}")
+            raise ConfigError(
+                f"problem {self.name!r}: cannot split {n} rows into {n_train} for training and at least 2 "
+                f"each for validation and test; choose --train between 5 and {max(5, n - 4)}"
+            )
         members: dict[str, list[int]] = {}
         for i, group in enumerate(self.groups):
             members.setdefault(group, []).append(i)
@@ -118,17 +126,26 @@ class Problem:
                 part += 1
             parts[part].extend(members[group])
         if min(len(p) for p in parts) < 2:
-            raise ConfigError(f"problem {self.name!r}: its {len(members)} groups of equal rows cannot be split in three")
+            raise ConfigError(
+                f"problem {self.name!r}: its {len(members)} groups of equal rows cannot be split in three"
+            )
         train, validation, test = (np.array(sorted(p), dtype=np.int64) for p in parts)
         return Split(train, validation, test)
 
     def save(self, path: str | Path) -> None:
         """Write the problem as one file that ``evolve`` accepts as SOURCE."""
-        extra = {"name": self.name, "target_name": self.target_name, "target": self.target.tolist(),
-                 "groups": list(self.groups), "objective": self.objective}
+        extra = {
+            "name": self.name,
+            "target_name": self.target_name,
+            "target": self.target.tolist(),
+            "groups": list(self.groups),
+            "objective": self.objective,
+        }
         header = {**self.table.header, "problem": extra}
         table = self.table
-        StatTable(table.rows, table.columns, table.leaves, table.offsets, table.counts, header).save(Path(path))
+        StatTable(table.rows, table.columns, table.leaves, table.offsets, table.counts, header).save(
+            Path(path)
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Problem:
@@ -142,11 +159,19 @@ class Problem:
         table = StatTable.load(Path(path))
         extra = table.header.get("problem")
         try:
-            return cls(str(extra["name"]), table, np.array(extra["target"], dtype=np.float64),
-                       str(extra["target_name"]), tuple(map(str, extra["groups"])), str(extra["objective"]))
+            return cls(
+                str(extra["name"]),
+                table,
+                np.array(extra["target"], dtype=np.float64),
+                str(extra["target_name"]),
+                tuple(map(str, extra["groups"])),
+                str(extra["objective"]),
+            )
         except (TypeError, KeyError, ValueError):
-            raise ConfigError(f"{path}: a table of statistics, but not a saved problem (no target in it); "
-                              "make one with Problem.save") from None
+            raise ConfigError(
+                f"{path}: a table of statistics, but not a saved problem (no target in it); "
+                "make one with Problem.save"
+            ) from None
 
 
 def load_problem(source: str, target: str | None, seed: int, report: Report) -> Problem:
@@ -155,7 +180,8 @@ def load_problem(source: str, target: str | None, seed: int, report: Report) -> 
     Parameters
     ----------
     source : str
-        ``NAME`` or ``NAME:ARGUMENT`` of a registered problem, or the path of a ``.csv``, ``.parquet`` or saved problem.
+        ``NAME`` or ``NAME:ARGUMENT`` of a registered problem, or the path of a ``.csv``, ``.parquet`` or
+        saved problem.
     target : str, optional
         Column to predict, for tables.
     seed : int
@@ -176,8 +202,10 @@ def load_problem(source: str, target: str | None, seed: int, report: Report) -> 
     name, _, argument = source.partition(":")
     found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name not in found:
-        raise UnknownName(f"no problem named {name!r}; give one of {', '.join(sorted(found))}, or a .csv, .parquet or "
-                          "saved .safetensors file")
+        raise UnknownName(
+            f"no problem named {name!r}; give one of {', '.join(sorted(found))}, or a .csv, .parquet or "
+            "saved .safetensors file"
+        )
     if target is not None:
         raise ConfigError(f"--target goes with a table; problem {name!r} has its own target")
     problem = found[name].load()(argument, seed=seed, report=report)
@@ -259,7 +287,9 @@ def _read_parquet(path: Path) -> dict[str, Any]:
         import pyarrow.parquet
         from pyarrow import ArrowException
     except ImportError:
-        raise ConfigError(f"{path}: reading parquet needs pyarrow: pip install 'proxygraph[tables]'") from None
+        raise ConfigError(
+            f"{path}: reading parquet needs pyarrow: pip install 'proxygraph[tables]'"
+        ) from None
     try:
         table = pyarrow.parquet.read_table(path)
     except (OSError, ArrowException) as error:
@@ -274,8 +304,12 @@ def _numbers(path: Path, name: str, values: Any) -> NDArray[np.float64]:
     out = np.empty(len(values))
     for i, value in enumerate(values):
         try:
-            out[i] = math.nan if value is None or (isinstance(value, str) and not value.strip()) else float(value)
+            out[i] = (
+                math.nan if value is None or (isinstance(value, str) and not value.strip()) else float(value)
+            )
         except (TypeError, ValueError):
-            raise ConfigError(f"{path}: column {name!r} is not numeric: {value!r} on data row {i + 1}; drop the column, "
-                              "encode it as numbers, or call it 'id' if it names the rows") from None
+            raise ConfigError(
+                f"{path}: column {name!r} is not numeric: {value!r} on data row {i + 1}; drop the column, "
+                "encode it as numbers, or call it 'id' if it names the rows"
+            ) from None
     return out

@@ -1,7 +1,7 @@
 """Many formulas as one list of instructions.
 
-A program is what kernels run: the nodes of one or many Dags in one topological order, equal parts computed once,
-and the positions of the results. It knows nothing about data or back ends.
+A program is what kernels run: the nodes of one or many Dags in one topological order, equal parts computed
+once, and the positions of the results. It knows nothing about data or back ends.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def rank_report(scores: Scores, target: Floats) -> RankReport:
 
     Notes
     -----
-    tau-b, not tau-a: accuracies rounded to 0.01 % tie often (Kendall 1945, Biometrika 33). float64 throughout.
+    tau-b, not tau-a: accuracies rounded to 0.01 % tie often (Kendall 1945, Biometrika 33). float64
+    throughout.
 
     Examples
     --------
@@ -123,5 +124,7 @@ def spearman(values: Floats, target: Floats) -> Floats:
     finite = np.isfinite(values).all(axis=-1)
     rho = np.full(len(values), np.nan)
     if finite.any():
-        rho[finite] = correlation(average_ranks(values[finite]), average_ranks(np.asarray(target, dtype=np.float64)))
+        rho[finite] = correlation(
+            average_ranks(values[finite]), average_ranks(np.asarray(target, dtype=np.float64))
+        )
     return rho

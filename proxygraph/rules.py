@@ -14,8 +14,8 @@ s       a part coarser than the x beside it (it is constant within each group)
 r       like s, and known to be >= 0
 ======  ======================================================================================
 
-A rule may only make a formula *more* defined: wherever the left side is finite, the right side has the same value
-(up to rounding). Sums and products are not here: `proxygraph.canon` collects them in normal forms.
+A rule may only make a formula *more* defined: wherever the left side is finite, the right side has the same
+value (up to rounding). Sums and products are not here: `proxygraph.canon` collects them in normal forms.
 """
 
 from __future__ import annotations
@@ -96,8 +96,12 @@ RULES: tuple[Rule, ...] = (
     Rule("max(-x)", "-min(x)"),
     Rule("min(-x)", "-max(x)"),
     # an increasing function commutes with max and min; outside it is computed once per group
-    *(Rule(f"{m}({f}(x))", f"{f}({m}(x))", "all x in the domain of the function, else the left side is NaN")
-      for f in _INCREASING for m in ("max", "min") if not (f in ("log", "sqrt", "log1p") and m == "max")),
+    *(
+        Rule(f"{m}({f}(x))", f"{f}({m}(x))", "all x in the domain of the function, else the left side is NaN")
+        for f in _INCREASING
+        for m in ("max", "min")
+        if not (f in ("log", "sqrt", "log1p") and m == "max")
+    ),
     *(Rule(f"{m}(square(p))", f"square({m}(p))", "p >= 0") for m in ("max", "min")),
 )
 

@@ -16,7 +16,7 @@ from typing import Any
 from proxygraph.errors import ConfigError, StorageError
 
 FREE_ON_RESUME = frozenset({"time_budget", "generations", "threads"})
-"""Settings that may change between an interrupted run and its continuation: they do not change what is searched."""
+"""Settings that an interrupted run may be continued with: they do not change what is searched."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,15 @@ class RunFolder:
             folder.check_same(config)
             return folder
         if exists:
-            raise ConfigError(f"{path}: holds a run already; continue it with --resume or choose another --out")
+            raise ConfigError(
+                f"{path}: holds a run already; continue it with --resume or choose another --out"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"{path}: cannot make this folder: {error.strerror}; choose another --out") from None
+            raise StorageError(
+                f"{path}: cannot make this folder: {error.strerror}; choose another --out"
+            ) from None
         folder.write("config.json", json.dumps(config, indent=2) + "\n")
         return folder
 
@@ -57,8 +61,10 @@ class RunFolder:
         stored = self.read("config.json")
         for name in sorted((set(stored) | set(config)) - FREE_ON_RESUME):
             if stored.get(name) != config.get(name):
-                raise ConfigError(f"{self.path}: --resume with another {name}: it was {stored.get(name)!r}, now "
-                                  f"{config.get(name)!r}; use the same settings or another --out")
+                raise ConfigError(
+                    f"{self.path}: --resume with another {name}: it was {stored.get(name)!r}, now "
+                    f"{config.get(name)!r}; use the same settings or another --out"
+                )
 
     def write(self, name: str, content: str) -> None:
         """Write a file atomically.
@@ -77,8 +83,9 @@ class RunFolder:
             os.replace(temporary, self.path / name)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise StorageError(f"{self.path / name}: cannot be written: {error.strerror}; make room or choose another "
-                              "--out") from None
+            raise StorageError(
+                f"{self.path / name}: cannot be written: {error.strerror}; make room or choose another --out"
+            ) from None
 
     def append(self, name: str, line: Mapping[str, Any]) -> None:
         """Append one JSON line (`StorageError` if the disk refuses)."""
@@ -101,7 +108,7 @@ class RunFolder:
         return data
 
     def trim_journal(self, generation: int) -> None:
-        """Drop journal lines after `generation`: work between the last checkpoint and a crash is done again."""
+        """Drop journal lines after `generation`: what came after the last checkpoint is done again."""
         path = self.path / "journal.jsonl"
         if not path.is_file():
             return

@@ -1,7 +1,7 @@
 """The one loop: from selection back to new formulas.
 
-A search is a value, `SearchState`, and a function from one generation to the next. ``run(10)`` is ``run(5)`` twice;
-the result depends on the seed and not on threads or interruptions.
+A search is a value, `SearchState`, and a function from one generation to the next. ``run(10)`` is ``run(5)``
+twice; the result depends on the seed and not on threads or interruptions.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ class Search:
         scored = [Individual(dag, float(f)) for dag, f in zip(new, fitness, strict=True) if np.isfinite(f)]
         hall = state.hall.updated(scored)
         best = max((one.fitness for one in hall.members), default=0.0)
-        population = survivors([*state.population, *scored], self.config.population, self.config.parsimony, rng)
+        population = survivors(
+            [*state.population, *scored], self.config.population, self.config.parsimony, rng
+        )
         return SearchState(
             generation=state.generation + 1,
             population=population,
@@ -202,15 +204,17 @@ def grammar_for(leaves: Mapping[str, Leaf], max_size: int, without: Sequence[str
     """Return the default grammar for these leaves: every operator, but sin and cos only for plain tables."""
     tabular = all(leaf.axis == "row" for leaf in leaves.values())
     skip = set(without) | (set() if tabular else {"sin", "cos"})
-    ops = tuple(name for name, op in OPS.items() if name not in skip and (op.kind == "elementwise" or not tabular))
+    ops = tuple(
+        name for name, op in OPS.items() if name not in skip and (op.kind == "elementwise" or not tabular)
+    )
     return Grammar(leaves, ops, max_size=max_size)
 
 
-# ---- as plain data --------------------------------------------------------------------------------------------
+# ---- as plain data -----------------------------------------------------------------------------------------
 
 
 def state_to_json(state: SearchState) -> dict[str, Any]:
-    """Return the state as plain data: formulas node by node, because the order of nodes steers what comes next."""
+    """Return the state as plain data: formulas node by node, since their order steers what comes next."""
 
     def nodes(dag: Dag) -> list[Any]:
         return [n.value if n.kind == "const" else [n.name, *n.args] for n in dag.nodes]

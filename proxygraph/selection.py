@@ -9,14 +9,18 @@ import numpy as np
 from proxygraph.archive import Individual
 
 
-def tournament(population: Sequence[Individual], parsimony: float, rng: np.random.Generator, rounds: int = 5) -> Individual:
+def tournament(
+    population: Sequence[Individual], parsimony: float, rng: np.random.Generator, rounds: int = 5
+) -> Individual:
     """Return the best of `rounds` random members, where every node costs `parsimony` of fitness."""
     picks = rng.integers(len(population), size=rounds)
     return max((population[i] for i in picks), key=lambda one: one.fitness - parsimony * one.size)
 
 
-def survivors(pool: Sequence[Individual], n: int, parsimony: float, rng: np.random.Generator) -> tuple[Individual, ...]:
-    """Return `n` of the pool: the best quarter as they are, the others by small tournaments without repetition.
+def survivors(
+    pool: Sequence[Individual], n: int, parsimony: float, rng: np.random.Generator
+) -> tuple[Individual, ...]:
+    """Return `n` of the pool: the best quarter, the others by small tournaments without repetition.
 
     Formulas of equal fitness rank the rows alike; only the smallest of them stays.
     """
@@ -29,7 +33,8 @@ def survivors(pool: Sequence[Individual], n: int, parsimony: float, rng: np.rand
     if len(ordered) <= n:
         return tuple(ordered)
     kept, rest = ordered[: n // 4], ordered[n // 4 :]
-    # in an ordered list the winner of a tournament is the least index drawn; noise keys do it without replacement
+    # in an ordered list the winner of a tournament is the least index drawn; noise keys do it without
+    # replacement
     draws = np.sort(rng.random((len(rest), 2)), axis=1)[:, 0] * len(rest) + np.arange(len(rest))
     chosen = np.sort(np.argsort(draws, kind="stable")[: n - len(kept)])
     return (*kept, *(rest[i] for i in chosen))

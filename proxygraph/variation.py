@@ -50,6 +50,7 @@ class Grammar:
         return [n for n in self.ops if OPS[n].kind == "elementwise" and OPS[n].arity == arity]
 
     def reductions(self) -> list[str]:
+        """Reductions."""
         return [n for n in self.ops if OPS[n].kind == "reduction"]
 
     def reachable_axes(self, axis: Axis) -> tuple[Axis, ...]:
@@ -80,7 +81,9 @@ def _grow(grammar: Grammar, rng: np.random.Generator, axis: Axis, budget: int, n
     reductions = grammar.reductions() if finer else []
     unary, binary = grammar.arity(1), grammar.arity(2)
     # going down to finer axes is where most statistics are; leaves of this axis are the short cut
-    weights = np.array([1.0 * bool(unary), 2.0 * bool(binary and budget > 2), 3.0 * bool(reductions), 0.5 * bool(leaves)])
+    weights = np.array(
+        [1.0 * bool(unary), 2.0 * bool(binary and budget > 2), 3.0 * bool(reductions), 0.5 * bool(leaves)]
+    )
     if budget <= 2 and not leaves and reductions:
         weights[:2] = 0.0
     kind = rng.choice(4, p=weights / weights.sum())
@@ -97,7 +100,9 @@ def _grow(grammar: Grammar, rng: np.random.Generator, axis: Axis, budget: int, n
     return len(nodes) - 1
 
 
-def _grow_binary(grammar: Grammar, rng: np.random.Generator, axis: Axis, budget: int, nodes: list[Node], op: str) -> None:
+def _grow_binary(
+    grammar: Grammar, rng: np.random.Generator, axis: Axis, budget: int, nodes: list[Node], op: str
+) -> None:
     left_budget = int(rng.integers(1, max(2, budget - 1)))
     left = _grow(grammar, rng, axis, left_budget, nodes)
     if op == "pow":
@@ -106,7 +111,9 @@ def _grow_binary(grammar: Grammar, rng: np.random.Generator, axis: Axis, budget:
         nodes.append(Node("const", value=grammar.constants[rng.integers(len(grammar.constants))]))
     else:
         other = axis
-        coarse: list[Axis] = [a for a in _coarser_axes(axis) if grammar.by_axis[a] or grammar.reachable_axes(a)]
+        coarse: list[Axis] = [
+            a for a in _coarser_axes(axis) if grammar.by_axis[a] or grammar.reachable_axes(a)
+        ]
         if coarse and rng.random() < 0.3:  # broadcast
             other = coarse[rng.integers(len(coarse))]
         _grow(grammar, rng, other, budget - 1 - left_budget, nodes)
@@ -155,7 +162,11 @@ def crossover(first: Dag, second: Dag, grammar: Grammar, rng: np.random.Generato
     for _ in range(8):
         slots = _slots(first)
         at = slots[rng.integers(len(slots))]
-        donors = [j for j, axis in enumerate(second.axes) if axis == first.axes[at] and second.nodes[j].kind != "const"]
+        donors = [
+            j
+            for j, axis in enumerate(second.axes)
+            if axis == first.axes[at] and second.nodes[j].kind != "const"
+        ]
         if donors:
             scion = reachable(second.nodes, donors[rng.integers(len(donors))])
             child = _graft(first, at, scion, grammar.leaves)
@@ -214,7 +225,11 @@ def mutate_hoist(dag: Dag, grammar: Grammar, rng: np.random.Generator) -> Dag:
     at = slots[rng.integers(len(slots))]
     below = reachable(dag.nodes, at)
     part = Dag(below, grammar.leaves, root_axis=None)
-    inside = [j for j in range(len(part.nodes) - 1) if part.axes[j] == dag.axes[at] and part.nodes[j].kind != "const"]
+    inside = [
+        j
+        for j in range(len(part.nodes) - 1)
+        if part.axes[j] == dag.axes[at] and part.nodes[j].kind != "const"
+    ]
     if not inside:
         return dag
     return _graft(dag, at, reachable(part.nodes, inside[rng.integers(len(inside))]), grammar.leaves)

@@ -1,7 +1,7 @@
 """The hand-made proxies that are formulas, as Dags with their sources.
 
-Proxies that are no formulas over weights, gradients and activations (jacov, nwot, zen, swap...) are leaves; they
-stand here too, as the formulas that only name them, so that a table of baselines is one list.
+Proxies that are no formulas over weights, gradients and activations (jacov, nwot, zen, swap...) are leaves;
+they stand here too, as the formulas that only name them, so that a table of baselines is one list.
 """
 
 from __future__ import annotations
@@ -43,22 +43,27 @@ class Proxy:
 
 
 _ROWS = (
-    Proxy("plain", "sum(sum(w * g))", "Abdelfattah et al. 2021, Zero-Cost Proxies, arXiv:2101.08134, plain.py"),
-    Proxy("snip", "sum(sum(abs(w * g)))", "Lee et al. 2019, arXiv:1810.02340, eq. 6, per weight instead of per mask"),
+    Proxy("plain", "sum(sum(w * g))", "Abdelfattah et al. 2021, arXiv:2101.08134, plain.py"),
+    Proxy(
+        "snip", "sum(sum(abs(w * g)))", "Lee et al. 2019, arXiv:1810.02340, eq. 6, per weight, not per mask"
+    ),
     Proxy("grasp", "-sum(sum(w * hg))", "Wang et al. 2020, arXiv:2002.07376, eq. 8"),
     Proxy("synflow", "sum(sum(abs(w * gs)))", "Tanaka et al. 2020, arXiv:2006.05467, eq. 2"),
     Proxy("fisher", "sum(fisher)", "Turner et al. 2020, arXiv:1906.04113, eq. 2; summed over layers"),
     Proxy("grad_norm", "sum(l2(g))", "Abdelfattah et al. 2021, arXiv:2101.08134, grad_norm.py"),
     Proxy("l2_norm", "sum(l2(w))", "Abdelfattah et al. 2021, arXiv:2101.08134, l2_norm.py"),
     Proxy(
-        "zico", "sum(relu(log(sum(g_mean / max(g_std, 1e-30)))))", "Li et al. 2023, arXiv:2301.11300, eq. 17",
-        "The paper's code skips weights with zero spread and layers without any other; max and relu do the same "
-        "in one formula (a layer's inner sum is above 1 unless it is skipped).",
+        "zico",
+        "sum(relu(log(sum(g_mean / max(g_std, 1e-30)))))",
+        "Li et al. 2023, arXiv:2301.11300, eq. 17",
+        "The paper's code skips weights with zero spread and layers without any other; max and relu do the "
+        "same in one formula (a layer's inner sum is above 1 unless it is skipped).",
     ),
     Proxy(
-        "lswag", "sum(relu(log(sum(sign(g_std) / max(g_std, 1e-30)))))",
+        "lswag",
+        "sum(relu(log(sum(sign(g_std) / max(g_std, 1e-30)))))",
         "Casarin et al. 2025, L-SWAG, arXiv:2505.07300: the gradient part, ZiCo without the mean",
-        "Over all layers; the paper picks layers per benchmark. Weights with zero spread are skipped as in ZiCo.",
+        "Over all layers; the paper picks layers. Weights of zero spread are skipped as in ZiCo.",
     ),
     Proxy("params", "params", "number of parameters"),
     Proxy("macs", "macs_total", "multiply-accumulates of one image"),

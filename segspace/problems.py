@@ -143,17 +143,21 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
     for i in range(how.batches):
         images, labels = scenes.batch(1000 + i, how.images, how.size, how.size)
         batches.append((torch.from_numpy(images), torch.from_numpy(labels)))
-    recipe = json.dumps({**how.__dict__, "version": STATISTICS_VERSION, "scenes": scenes.VERSION}, sort_keys=True)
+    # collect_many keeps batches and settings apart by itself; here stands what a row id leaves open
+    recipe = json.dumps({"version": STATISTICS_VERSION, "width": how.width, "stem_stride": how.stem_stride,
+                         "classes": how.classes}, sort_keys=True)
     folder = cache_folder() / "statistics" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     networks = [
         (str(arch), partial(build, arch, classes=how.classes, width=how.width, stem_stride=how.stem_stride))
         for arch in archs
     ]
+    what, total = "collecting statistics", len(networks)
     # spawned processes: forking after torch has started its threads can hang
-    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn"),
+                             initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return collect_many(
             networks, batches, torch.nn.functional.cross_entropy, samples=how.samples, cache=folder, executor=pool,
-            progress=lambda done, total: report("collecting statistics", done, total),
+            progress=lambda done, _: report(what, done, total),
         )
 
 

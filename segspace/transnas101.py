@@ -56,7 +56,9 @@ class Arch:
         if not re.fullmatch("[1-4]{1,6}", self.modules):
             raise ConfigError(f"arch modules {self.modules!r}: expected one to six digits from 1 to 4")
         if 2 + self.halvings > _MAX_UPSAMPLINGS:
-            raise ConfigError(f"arch modules {self.modules!r}: {self.halvings} halvings, the decoder undoes 4")
+            raise ConfigError(
+                f"arch modules {self.modules!r}: {self.halvings} halvings, the decoder undoes 4"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Arch:
@@ -173,7 +175,9 @@ class MicroCell(nn.Module):
         self.c_out, self.stride = c_out, stride
         self.edges = nn.ModuleDict(
             {
-                f"e{source}{target}": _edge(op, c_in if source == 0 else c_out, c_out, stride if source == 0 else 1)
+                f"e{source}{target}": _edge(
+                    op, c_in if source == 0 else c_out, c_out, stride if source == 0 else 1
+                )
                 for (source, target), op in zip(EDGES, ops, strict=True)
                 if op != NONE
             }
@@ -204,7 +208,9 @@ class BasicCell(nn.Module):
         self.conv_b = ReluConvBn(c_out, c_out, 3, 1)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or c_in != c_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.shortcut(x) + self.conv_b(self.conv_a(x))
@@ -229,7 +235,9 @@ class Encoder(nn.Module):
             for c_in, cell_stride in ((channels, stride), (c_out, 1)):
                 basic = not arch.ops
                 self.cells.append(
-                    BasicCell(c_in, c_out, cell_stride) if basic else MicroCell(arch.ops, c_in, c_out, cell_stride)
+                    BasicCell(c_in, c_out, cell_stride)
+                    if basic
+                    else MicroCell(arch.ops, c_in, c_out, cell_stride)
                 )
             channels = c_out
         self.c_out = channels
@@ -250,7 +258,7 @@ def _decoder_layer(c_in: int, c_out: int, *, upsample: bool) -> list[nn.Module]:
 
 
 def _decoder(c_in: int, classes: int, width: int, upsamplings: int) -> nn.Sequential:
-    """Return the published decoder: eight layers, of which the last ``upsamplings`` before the classifier double."""
+    """Return the published decoder: of seven layers before the classifier the last ``upsamplings`` double."""
     channels = 16 * width
     layers = _decoder_layer(c_in, channels, upsample=False)
     for layer in range(_MAX_UPSAMPLINGS):

@@ -34,7 +34,7 @@ PAIRS: Mapping[Axis, tuple[str, str]] = {
 }
 
 
-# ---- formulas -------------------------------------------------------------------------------------------------
+# ---- formulas --------------------------------------------------------------------------------------------
 
 
 class Choices(Protocol):
@@ -126,7 +126,11 @@ class _Grower:
 
     def end(self, axis: Axis, shared: Sequence[int]) -> int:
         """A leaf, a constant or a part that is there already."""
-        ways = ["leaf"] * (2 * bool(self.leaves[axis])) + ["constant"] * (axis == "row") + ["shared"] * bool(shared)
+        ways = (
+            ["leaf"] * (2 * bool(self.leaves[axis]))
+            + ["constant"] * (axis == "row")
+            + ["shared"] * bool(shared)
+        )
         way = self.one_of(ways)
         if way == "leaf":
             return self.add(Node("leaf", self.one_of(self.leaves[axis])), axis)
@@ -186,11 +190,18 @@ def dags(
 
 def op_cases() -> list[tuple[str, Axis]]:
     """Every built-in operator with every axis its argument can be on."""
-    return [(name, axis) for name in ALL_OPS for axis in AXES if OPS[name].kind == "elementwise" or axis != "row"]
+    return [
+        (name, axis) for name in ALL_OPS for axis in AXES if OPS[name].kind == "elementwise" or axis != "row"
+    ]
 
 
-def formula_of(name: str, axis: Axis, pairs: Mapping[Axis, tuple[str, str]] = PAIRS,
-               leaves: Mapping[str, Leaf] = STATISTICS, exponent: float = 2.5) -> Dag:
+def formula_of(
+    name: str,
+    axis: Axis,
+    pairs: Mapping[Axis, tuple[str, str]] = PAIRS,
+    leaves: Mapping[str, Leaf] = STATISTICS,
+    exponent: float = 2.5,
+) -> Dag:
     """One operator applied to leaves on one axis, then summed up to the row axis."""
     op = OPS[name]
     nodes = [Node("leaf", leaf) for leaf in pairs[axis][: op.arity]]
@@ -202,7 +213,7 @@ def formula_of(name: str, axis: Axis, pairs: Mapping[Axis, tuple[str, str]] = PA
     return Dag(nodes, leaves)
 
 
-# ---- tables ---------------------------------------------------------------------------------------------------
+# ---- tables ----------------------------------------------------------------------------------------------
 
 
 def random_table(
@@ -218,9 +229,9 @@ def random_table(
 ) -> StatTable:
     """A small ragged table with all of `leaves`, in a mix of float32 and float64 columns.
 
-    There are layers of one entry and rows of one layer, zeros, constant stretches, both signs where a leaf allows
-    them, and true counts above the number of samples. `extreme` adds huge and tiny values, `missing` NaN and
-    infinities, `empty` rows without layers and layers without entries.
+    There are layers of one entry and rows of one layer, zeros, constant columns, both signs where a leaf
+    allows them, and true counts above the number of samples. `extreme` adds huge and tiny values, `missing`
+    NaN and infinities, `empty` rows without layers and layers without entries.
     """
     offsets, counts = _random_offsets(rng, leaves, n_rows, max_layers, max_entries, least=0 if empty else 1)
     columns = {}
@@ -243,7 +254,12 @@ def random_table(
 
 
 def _random_offsets(
-    rng: np.random.Generator, leaves: Mapping[str, Leaf], n_rows: int, max_layers: int, max_entries: int, least: int
+    rng: np.random.Generator,
+    leaves: Mapping[str, Leaf],
+    n_rows: int,
+    max_layers: int,
+    max_entries: int,
+    least: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     offsets: dict[str, Any] = {}
     counts: dict[str, Any] = {}
@@ -278,4 +294,6 @@ def tables(
     """Small ragged tables, see `random_table`."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n_rows, n_layers, n_entries = (draw(st.integers(1, most)) for most in (max_rows, max_layers, max_entries))
-    return random_table(rng, leaves, n_rows, n_layers, n_entries, extreme=extreme, missing=missing, empty=empty)
+    return random_table(
+        rng, leaves, n_rows, n_layers, n_entries, extreme=extreme, missing=missing, empty=empty
+    )

@@ -69,7 +69,10 @@ def test_random_formulas_keep_their_values():
             seen["refused"] += 1
             continue
         # sigmoid loses digits far left of zero, where 1 + exp(-a) does not
-        assert mismatch(dag, back, table, rng) < (1e-3 if "sigmoid" in text(dag) else 1e-7), (text(dag), text(back))
+        assert mismatch(dag, back, table, rng) < (1e-3 if "sigmoid" in text(dag) else 1e-7), (
+            text(dag),
+            text(back),
+        )
         seen["kept"] += 1
         seen["larger"] += back.size > dag.size
     assert seen["kept"] > 260
@@ -181,7 +184,9 @@ def test_refusals(expression, words):
 def test_what_is_cancelled_does_not_change_the_axis_of_a_reduction():
     # sum over entries of (w - w + macs) is numel * macs; sum over layers of macs is something else
     dag = parse("sum(sum(w - w + macs) * depth)")
-    with pytest.raises(InvalidDag, match="sum: its argument is on the layer axis now, not on the element axis"):
+    with pytest.raises(
+        InvalidDag, match="sum: its argument is on the layer axis now, not on the element axis"
+    ):
         from_sympy(to_sympy(dag))
 
 
@@ -232,7 +237,9 @@ def test_every_operator_has_a_form_or_is_a_reduction():
 
 def test_import_is_cheap():
     code = "import sys, proxygraph.symbolic, proxygraph.sympy_worker; print('sympy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+    )
     assert done.stdout.strip() == "False"
 
 

@@ -66,7 +66,9 @@ def test_shorter_formulas(worker, formula, expected):
     assert found.size < dag.size
 
 
-@pytest.mark.parametrize("formula", ["zen", "sum(sum(abs(g * w)))", "log(zen) + jacov", "0.1", "sum(mean(w - w)) + zen"])
+@pytest.mark.parametrize(
+    "formula", ["zen", "sum(sum(abs(g * w)))", "log(zen) + jacov", "0.1", "sum(mean(w - w)) + zen"]
+)
 def test_nothing_shorter(worker, formula):
     before = worker.counts.unchanged + worker.counts.failed
     assert worker.simplified(parse(formula)) is None
@@ -97,7 +99,9 @@ def test_an_endless_simplification_is_killed(monkeypatch):
 
 def test_the_real_simplify_is_killed():
     # some seconds of sympy, measured; a few milliseconds are allowed
-    formula = "sign(log(tanh(cos(latency_ms + n_layers)))) / (sin(params*zen) + cos(zen/params) + tanh(zen))**4"
+    formula = (
+        "sign(log(tanh(cos(latency_ms + n_layers)))) / (sin(params*zen) + cos(zen/params) + tanh(zen))**4"
+    )
     with SympyWorker(GENEROUS_S) as worker:
         worker.simplified(parse("zen"))
         assert worker.simplified(parse(formula), timeout_s=0.01) is None
@@ -120,9 +124,15 @@ def test_a_worker_that_cannot_start(monkeypatch):
     with SympyWorker() as worker, pytest.raises(BackendUnavailable, match="did not start: it ended"):
         worker.simplified(parse("zen"))
     boot = "import sys; sys.modules['sympy'] = None\nfrom proxygraph.sympy_worker import serve; serve()"
-    monkeypatch.setattr(sympy_worker, "_BOOT", "import json; sys = __import__('sys'); sys.path[:] = "
-                        f"json.loads(sys.argv[1])\n{boot}")
-    with SympyWorker() as worker, pytest.raises(BackendUnavailable, match="sympy halted; None in sys.modules"):
+    monkeypatch.setattr(
+        sympy_worker,
+        "_BOOT",
+        f"import json; sys = __import__('sys'); sys.path[:] = json.loads(sys.argv[1])\n{boot}",
+    )
+    with (
+        SympyWorker() as worker,
+        pytest.raises(BackendUnavailable, match="sympy halted; None in sys.modules"),
+    ):
         worker.simplified(parse("zen"))
 
 
@@ -134,11 +144,21 @@ def test_threads_share_a_worker(worker):
 
 
 def test_user_operators_without_code(worker):
-    register(Op("softsign", 1, "elementwise", lambda np, a: a / (1 + abs(a)), sympy=lambda sp, a: a / (1 + sp.Abs(a))))
+    register(
+        Op(
+            "softsign",
+            1,
+            "elementwise",
+            lambda np, a: a / (1 + abs(a)),
+            sympy=lambda sp, a: a / (1 + sp.Abs(a)),
+        )
+    )
     register(Op("hypot_", 2, "elementwise", lambda np, a, b: np.hypot(a, b), call="hypot", commutative=True))
     register(Op("spread", 1, "reduction", lambda np, v, count: np.ptp(v), nonneg="always"))
     try:
-        found = worker.simplified(parse("sqrt(square(sum(spread(softsign(w * g / g))))) + hypot(zen, jacov * 2 / 2)"))
+        found = worker.simplified(
+            parse("sqrt(square(sum(spread(softsign(w * g / g))))) + hypot(zen, jacov * 2 / 2)")
+        )
         assert text(found) == "hypot(zen, jacov) + sum(spread(softsign(w)))"
     finally:
         for name in ("softsign", "hypot_", "spread"):
@@ -174,7 +194,9 @@ def test_a_worker_outlives_neither_its_parent_nor_its_limit():
         print(worker._process.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 30
     while alive(int(done.stdout)) and time.monotonic() < deadline:

@@ -1,7 +1,7 @@
 """The fused kernel: every formula is one compiled function that passes over the ragged table once.
 
-The source comes from ``fused_source.py``; here it is compiled with numba at the first call and run, over several
-threads if asked. numba is imported only then.
+The source comes from ``fused_source.py``; here it is compiled with numba at the first call and run, over
+several threads if asked. numba is imported only then.
 """
 
 from __future__ import annotations
@@ -52,12 +52,14 @@ class FusedKernel:
 
     Notes
     -----
-    Strict IEEE arithmetic in float64 (no fast-math), so NaN and inf mean what they mean in the reference. Columns
-    are read in their stored dtype. Sums run from the first entry to the last, the reference adds pairwise: values
-    agree within 1e-9 of the reference wherever the formula itself is well conditioned.
+    Strict IEEE arithmetic in float64 (no fast-math): NaN and inf mean what they mean in the reference.
+    Only the order in which a segment is summed up is free, so that loops are vectorised; values
+    agree within 1e-9, relative, with the reference wherever the formula itself is well conditioned. Columns
+    are read in their stored dtype.
 
-    Threads are Python threads, each with its own range of rows, and not numba's: numba's default threading layer
-    aborts the process when two Python threads enter it at once, and a parallel build compiles several times longer.
+    Threads are Python threads, each with its own range of rows, and not numba's: numba's default threading
+    layer aborts the process when two Python threads enter it at once, and a parallel build compiles several
+    times longer.
 
     Examples
     --------
@@ -76,10 +78,7 @@ class FusedKernel:
         self.key = program.key
         self.threads = threads
         self.formulas = tuple(emit(_formula(program, output)) for output in program.outputs)
-
-    @property
-    def source(self) -> str:
-        return "\n\n".join(formula.text for formula in self.formulas)
+        self.source = "\n\n".join(formula.text for formula in self.formulas)
 
     def __call__(self, table: StatTable) -> NDArray[np.float64]:
         """Return the values of every formula, shape (P, N), float64; NaN and inf are kept.
@@ -146,13 +145,19 @@ def compiled(name: str, source: str) -> Callable[..., None]:
     try:
         import numba
     except ImportError as error:
-        raise BackendUnavailable(f"the back end 'fused' needs numba ({error}); install it or choose 'reference'") from None
+        raise BackendUnavailable(
+            f"the back end 'fused' needs numba ({error}); install it or choose 'reference'"
+        ) from None
     namespace: dict[str, Any] = {"np": np, "math": math, "plus": _compiled_plus()}
     try:
         exec(compile(source, f"<{name}>", "exec"), namespace)
     except SyntaxError as error:
-        raise CompileError(f"an operator's numba template is not Python: {(error.text or '').strip()!r}") from None
-    function: Callable[..., None] = numba.njit(nogil=True, fastmath=False, error_model="numpy")(namespace[name])
+        raise CompileError(
+            f"an operator's numba template is not Python: {(error.text or '').strip()!r}"
+        ) from None
+    function: Callable[..., None] = numba.njit(nogil=True, fastmath=False, error_model="numpy")(
+        namespace[name]
+    )
     return function
 
 
@@ -165,8 +170,8 @@ def plus(total: float, x: float) -> float:
 def _compiled_plus() -> Callable[[float, float], float]:
     import numba
 
-    # The one place where the order of operations is free: without it no loop that adds up is vectorised, and SNIP
-    # takes 4 times as long. NaN and inf keep their meaning; nothing but sums is regrouped.
+    # The one place where the order of operations is free: without it no loop that adds up is vectorised, and
+    # SNIP takes 4 times as long. NaN and inf keep their meaning; nothing but these sums is regrouped.
     function: Callable[[float, float], float] = numba.njit(fastmath={"reassoc"}, error_model="numpy")(plus)
     return function
 

@@ -1,15 +1,8 @@
 """Source text of the fused kernel: one formula becomes one Python function that makes a single pass.
 
-Here stands only what is written, not how it is compiled or run (``fused.py``); the text is plain Python over
-``np`` and ``math`` and means the same without numba.
-
-The plan. A row is worked on in *layer loops*; within a layer there are *element loops* and *activation loops*. A
-reduction broadcast back down is a barrier: what uses it waits for the next loop of that level. So every value gets
-a place ``(loop, step)``: a row value stands before layer loop `loop`; a layer value is ready in layer loop `loop`
-after `step` rounds of element loops; an element value can be had in round `step` of that loop. Places are the
-earliest possible ones, hence all reductions that can share a loop do. Element values are never stored but computed
-again in each loop that needs them; a layer value needed in a later layer loop is kept in an array of the row's
-length.
+Here stands only what is written: what goes into which loop is decided in ``fused_plan.py``, compiling and
+running is the business of ``fused.py``. The text is plain Python over ``np``, ``math`` and ``plus`` (a sum
+whose order is free) and means the same without numba.
 """
 
 from __future__ import annotations
@@ -19,11 +12,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from proxygraph.dag import FINENESS, Dag
+from proxygraph.dag import Dag
 from proxygraph.errors import CompileError
 from proxygraph.infix import number_text, text
+from proxygraph.kernels.fused_plan import folded, in_post_order, places
 from proxygraph.leaves import Axis
 from proxygraph.ops import ATOM, OPS, UNARY
 
@@ -41,7 +33,8 @@ class FusedSource:
     name : str
         Name of the function; it follows from the formula's key.
     text : str
-        Its source; takes ``(out, first_row, last_row)``, then offsets and counts of each of `axes`, then `columns`.
+        Its source; takes ``(out, first_row, last_row)``, then offsets and counts of each of `axes`, then
+        `columns`.
     axes : tuple of str
         Axes finer than the row that the formula touches, coarsest first.
     columns : tuple of str
@@ -81,56 +74,28 @@ def emit(dag: Dag) -> FusedSource:
     <BLANKLINE>
     """
     if dag.axes[-1] != "row":
-        raise CompileError(f"the formula {_cut(text(dag))} is on the {dag.axes[-1]} axis; a kernel gives one number "
-                           "per row, so reduce it first, e.g. with sum(...)")
+        raise CompileError(
+            f"the formula {_cut(text(dag))} is on the {dag.axes[-1]} axis; a kernel gives one number "
+            "per row, so reduce it first, e.g. with sum(...)"
+        )
     for node in dag.nodes:
         if node.kind == "op":
             _refuse_untemplated(node.name)
-    return _Emitter(dag).source()
+    return _Emitter(in_post_order(dag)).source()
 
 
 def _refuse_untemplated(name: str) -> None:
     op = OPS[name]
     if op.kind == "elementwise" and not op.numba:
-        raise CompileError(f"operator {name!r} has no numba template, so it cannot be compiled; give its Op a "
-                           "`numba` expression or choose the back end 'reference'")
+        raise CompileError(
+            f"operator {name!r} has no numba template, so it cannot be compiled; give its Op a "
+            "`numba` expression or choose the back end 'reference'"
+        )
     if op.kind == "reduction" and not (op.init and op.final):
-        raise CompileError(f"operator {name!r} has no one-pass form, so it cannot be compiled; give its Op `init`, "
-                           "`update` and `final` or choose the back end 'reference'")
-
-
-# ---- plan -----------------------------------------------------------------------------------------------------
-
-Place = tuple[int, int]
-
-
-def places(dag: Dag) -> list[Place]:
-    """Return ``(loop, step)`` of every node, see the head of this file."""
-    result: list[Place] = []
-    for node, axis in zip(dag.nodes, dag.axes, strict=True):
-        loop = max((result[j][0] for j in node.args), default=0)
-        reduces = node.kind == "op" and OPS[node.name].kind == "reduction"
-        if axis == "row":
-            result.append((loop + 1 if reduces else loop, 0))
-            continue
-        inner = [result[j][1] for j in node.args if dag.axes[j] != "row" and result[j][0] == loop]
-        result.append((loop, max(inner, default=0) + reduces))
-    return result
-
-
-def folded(dag: Dag) -> dict[int, float]:
-    """Return the value of every node made of constants alone, computed as the reference does."""
-    values: dict[int, float] = {}
-    for i, node in enumerate(dag.nodes):
-        if node.kind == "const":
-            values[i] = node.value
-        elif node.kind == "op" and all(j in values for j in node.args):
-            with np.errstate(all="ignore"):
-                values[i] = float(OPS[node.name].numpy(np, *(np.array([values[j]]) for j in node.args))[0])
-    return values
-
-
-# ---- text -----------------------------------------------------------------------------------------------------
+        raise CompileError(
+            f"operator {name!r} has no one-pass form, so it cannot be compiled; give its Op `init`, "
+            "`update` and `final` or choose the back end 'reference'"
+        )
 
 
 class _Emitter:
@@ -148,8 +113,12 @@ class _Emitter:
         self.layers = [i for i in needed if dag.axes[i] == "layer"]
         n_loops = max((self.places[i][0] for i in self.rows), default=0)
         self.uses = [self._layer_values_used(loop) for loop in range(n_loops)]
-        self.kept = sorted(i for i in self.layers if not self._is_leaf(i)
-                           and any(i in self.uses[loop] for loop in range(self.places[i][0] + 1, n_loops)))
+        self.kept = sorted(
+            i
+            for i in self.layers
+            if not self._is_leaf(i)
+            and any(i in self.uses[loop] for loop in range(self.places[i][0] + 1, n_loops))
+        )
 
     # what the nodes are
 
@@ -159,7 +128,9 @@ class _Emitter:
     def _reduces(self, i: int, axis: Axis) -> bool:
         """Whether node `i` reduces a value on `axis`."""
         node = self.dag.nodes[i]
-        return node.kind == "op" and OPS[node.name].kind == "reduction" and self.dag.axes[node.args[0]] == axis
+        return (
+            node.kind == "op" and OPS[node.name].kind == "reduction" and self.dag.axes[node.args[0]] == axis
+        )
 
     def _inputs(self, reductions: Iterable[int]) -> list[int]:
         """The element values that some reductions need, in order."""
@@ -177,7 +148,9 @@ class _Emitter:
         here = [i for i in self.layers if self.places[i][0] == loop and not self._is_leaf(i)]
         rows = [i for i in self.rows if self._reduces(i, "layer") and self.places[i][0] == loop + 1]
         fine = self._inputs(i for i in here if any(self._reduces(i, axis) for axis in FINE))
-        return {j for i in (*here, *rows, *fine) for j in self.dag.nodes[i].args if self.dag.axes[j] == "layer"}
+        return {
+            j for i in (*here, *rows, *fine) for j in self.dag.nodes[i].args if self.dag.axes[j] == "layer"
+        }
 
     # writing
 
@@ -189,7 +162,11 @@ class _Emitter:
         if i not in self.constants:
             return f"v{i}"
         value = self.constants[i]
-        literal = repr(value) if math.isfinite(value) else repr(value).replace("nan", "np.nan").replace("inf", "np.inf")
+        literal = (
+            repr(value)
+            if math.isfinite(value)
+            else repr(value).replace("nan", "np.nan").replace("inf", "np.inf")
+        )
         return f"({literal})" if literal.startswith("-") else literal
 
     def _assign(self, depth: int, i: int, expression: str) -> None:
@@ -222,7 +199,9 @@ class _Emitter:
         right = [_bare(_filled(op.name, line, x=x, first=f"v{i}_first", **state)) for line in op.update]
         if reorder:
             right = [_sum_as_call(op.name, line, tuple(state.values())) for line in right]
-        if any(f"{{s{k}}}" in line for n, line in enumerate(op.update) for k in range(len(op.init)) if k != n):
+        if any(
+            f"{{s{k}}}" in line for n, line in enumerate(op.update) for k in range(len(op.init)) if k != n
+        ):
             self._write(depth, f"{', '.join(state.values())} = {', '.join(right)}")
         else:
             for name, line in zip(state.values(), right, strict=True):
@@ -231,8 +210,9 @@ class _Emitter:
     def _finish(self, depth: int, i: int, n: str, count: str) -> None:
         op = OPS[self.dag.nodes[i].name]
         state = {f"s{k}": f"v{i}_s{k}" for k in range(len(op.init))}
-        value = _filled(op.name, op.final, n=n, count=count, first=f"v{i}_first", **state)
-        self._assign(depth, i, f"({_bare(value)}) if {n} > 0 else np.nan")
+        value = _bare(_filled(op.name, op.final, n=n, count=count, first=f"v{i}_first", **state))
+        value = f"({value})" if " if " in value or "lambda" in value else value
+        self._assign(depth, i, f"{value} if {n} > 0 else np.nan")
 
     # the levels, from the outside in
 
@@ -241,7 +221,10 @@ class _Emitter:
         axes = tuple(axis for axis in ("layer", *FINE) if axis in dag.axes)
         name = f"formula_{dag.key[:8]}"
         arguments = [f"{axis}_{what}" for axis in axes for what in ("offsets", "counts")]
-        self._write(0, f"def {name}({', '.join(['out', 'first_row', 'last_row', *arguments, *self.column.values()])}):")
+        self._write(
+            0,
+            f"def {name}({', '.join(['out', 'first_row', 'last_row', *arguments, *self.column.values()])}):",
+        )
         self._write(1, f"# {_printable(_cut(text(dag), MAX_HEADER))}")
         for leaf, column in self.column.items():
             self._write(1, f"# {column}: {_printable(leaf)} ({dag.leaves[leaf].axis})")
@@ -287,7 +270,9 @@ class _Emitter:
                 if self.places[i][1] == step and not any(self._reduces(i, axis) for axis in FINE):
                     self._compute(3, i)
             for axis in FINE:
-                self._fine_loop(axis, [i for i in here if self._reduces(i, axis) and self.places[i][1] == step + 1])
+                self._fine_loop(
+                    axis, [i for i in here if self._reduces(i, axis) and self.places[i][1] == step + 1]
+                )
         for i in self.kept:
             if self.places[i][0] == loop:
                 self._write(3, f"v{i}_kept[layer - layer_start] = v{i}")
@@ -339,8 +324,8 @@ class _Emitter:
 def _power(x: str, exponent: float) -> str:
     """Return x to a multiple of 1/2 without a general power, which costs 20 times as much.
 
-    numba multiplies out literal integer exponents, and ``** 0.5`` becomes a square root that keeps the power's
-    special values (inf for -inf, 0.0 for -0.0); ``abs`` keeps them when both stand together.
+    numba multiplies out literal integer exponents, and ``** 0.5`` becomes a square root that keeps the
+    special values of powers (inf for -inf, 0.0 for -0.0); ``abs`` keeps them when both stand together.
     """
     whole, half = divmod(abs(exponent), 1.0)
     if not half:
@@ -368,7 +353,9 @@ def _filled(name: str, template: str, *args: str, **fields: str) -> str:
     try:
         return template.format(*args, **fields)
     except (LookupError, ValueError) as error:
-        raise CompileError(f"operator {name!r}: the template {template!r} cannot be filled ({error!r})") from None
+        raise CompileError(
+            f"operator {name!r}: the template {template!r} cannot be filled ({error!r})"
+        ) from None
 
 
 def _uses_first(name: str) -> bool:
@@ -389,7 +376,10 @@ def _bare(expression: str) -> str:
 
 
 def comments(dag: Dag) -> list[str]:
-    """Return the text of every node for people; long arguments are given by value name, odd characters escaped."""
+    """Return the text of every node for people.
+
+    Long arguments are given by the name of their value; characters that could end a comment are escaped.
+    """
     parts: list[str] = []
     strength: list[int] = []
     for node in dag.nodes:
@@ -402,10 +392,14 @@ def comments(dag: Dag) -> list[str]:
             strength.append(UNARY if parts[-1].startswith("-") else ATOM)
         else:
             op = OPS[node.name]
-            args = [f"v{j}" if len(parts[j]) > MAX_COMMENT and dag.nodes[j].kind == "op" else parts[j]
-                    for j in node.args]
-            bracketed = [f"({a})" if a == parts[j] and strength[j] < slot else a
-                         for a, j, slot in zip(args, node.args, op.slots, strict=True)]
+            args = [
+                f"v{j}" if len(parts[j]) > MAX_COMMENT and dag.nodes[j].kind == "op" else parts[j]
+                for j in node.args
+            ]
+            bracketed = [
+                f"({a})" if a == parts[j] and strength[j] < slot else a
+                for a, j, slot in zip(args, node.args, op.slots, strict=True)
+            ]
             parts.append(op.infix.format(*bracketed) if op.infix else f"{op.call}({', '.join(args)})")
             strength.append(op.prec if op.infix else ATOM)
     return parts

@@ -1,8 +1,8 @@
 """Many formulas on one table, with memory: numpy, whole columns, float32 where the data are.
 
-Each part of a formula is computed once and kept, by its content key, within a bound of bytes: values on the layer
-and row axes are small and stay long, element and activation values are large and go first. Used by the search;
-what is reported is recomputed by the reference.
+Each part of a formula is computed once and kept, by its content key, within a bound of bytes: values on the
+layer and row axes are small and stay long, element and activation values are large and go first. Used by the
+search; what is reported is recomputed by the reference.
 """
 
 from __future__ import annotations
@@ -67,8 +67,13 @@ class Population:
         Memory for values on the element and activation axes, and on the layer and row axes.
     """
 
-    def __init__(self, table: StatTable, threads: int = 1, fine_bytes: int = 400_000_000,
-                 coarse_bytes: int = 200_000_000) -> None:
+    def __init__(
+        self,
+        table: StatTable,
+        threads: int = 1,
+        fine_bytes: int = 400_000_000,
+        coarse_bytes: int = 200_000_000,
+    ) -> None:
         self.table = table
         self.threads = threads
         self.fine = _Cache(fine_bytes)
@@ -115,6 +120,7 @@ class Population:
         return np.broadcast_to(held[len(dag.nodes) - 1], (self.table.n_rows,))
 
     def kept(self, dag: Dag, i: int) -> Array | None:
+        """Return what is there without computing: a column, a constant, or a value kept from before."""
         node = dag.nodes[i]
         if node.kind == "leaf":
             return self.table.columns[node.name]
@@ -123,6 +129,7 @@ class Population:
         return (self.fine if FINENESS[dag.axes[i]] == 2 else self.coarse).get(dag.keys[i])
 
     def compute(self, dag: Dag, i: int, args: list[Array]) -> Array:
+        """Return the value of one operator."""
         node, axis = dag.nodes[i], dag.axes[i]
         op = OPS[node.name]
         if op.kind == "reduction":
@@ -133,16 +140,19 @@ class Population:
         return np.asarray(op.numpy(np, *operands))
 
     def spread(self, values: Array, axis: Axis, to: Axis) -> Array:
+        """Repeat the values of a coarser axis for every entry of a finer one."""
         if values.ndim == 0 or FINENESS[axis] == FINENESS[to]:
             return values
         if axis == "row":
             values = np.repeat(values, self.repeats["layer"])
         if to == "layer":
             return values
-        # a layer value may be float64 (reductions are); on the fine axes float32 is kept, or every pass doubles
+        # a layer value may be float64 (reductions are); on the fine axes float32 is kept, or every pass
+        # doubles
         return np.repeat(values.astype(np.float32), self.repeats[to])
 
     def reduce(self, op: str, values: Array, axis: Axis) -> Array:
+        """Reduce values on `axis` to the axis one step coarser."""
         counts, n = self.table.counts[axis], self.repeats[axis]
         starts = self.table.offsets[axis][:-1]
         if op not in BUILTIN or not self.regular[axis]:
@@ -167,4 +177,5 @@ class Population:
 
     @staticmethod
     def total(values: Array, starts: Array) -> Array:
+        """Sum every group, in float64."""
         return np.add.reduceat(values, starts, dtype=np.float64)

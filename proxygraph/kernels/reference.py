@@ -6,6 +6,8 @@ number is computed by it. It shares nothing with the generated code but the oper
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,7 +54,11 @@ class ReferenceKernel:
                 else:
                     args = [spread(table, values[j], axes[j], axis) for j in node.args]
                     values.append(np.asarray(OPS[node.name].numpy(np, *args), dtype=np.float64))
-        return np.stack([values[i] for i in self.program.outputs]) if self.program.outputs else np.empty((0, table.n_rows))
+        return (
+            np.stack([values[i] for i in self.program.outputs])
+            if self.program.outputs
+            else np.empty((0, table.n_rows))
+        )
 
 
 def require_leaves(program: Program, table: StatTable) -> None:
@@ -67,18 +73,22 @@ def require_leaves(program: Program, table: StatTable) -> None:
     """
     for name, leaf in program.leaves.items():
         if name not in table.leaves:
-            raise UnknownName(f"the formula needs the leaf {name!r}, which the table lacks; it has: "
-                              f"{', '.join(table.leaves) or 'no columns'}")
+            raise UnknownName(
+                f"the formula needs the leaf {name!r}, which the table lacks; it has: "
+                f"{', '.join(table.leaves) or 'no columns'}"
+            )
         if table.leaves[name].axis != leaf.axis:
-            raise ConfigError(f"leaf {name!r} is on the {leaf.axis} axis in the formula, but on the "
-                              f"{table.leaves[name].axis} axis in the table; give parse() the table's leaves")
+            raise ConfigError(
+                f"leaf {name!r} is on the {leaf.axis} axis in the formula, but on the "
+                f"{table.leaves[name].axis} axis in the table; give parse() the table's leaves"
+            )
 
 
 def reduce(table: StatTable, op: str, values: Array, axis: Axis) -> Array:
     """Reduce `values` on `axis` to the axis one step coarser; an empty group gives NaN."""
     offsets, counts = table.offsets[axis], table.counts[axis]
     result = np.full(len(counts), np.nan)
-    for i, (start, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for i, (start, end) in enumerate(pairwise(offsets)):
         if end > start:
             result[i] = OPS[op].numpy(np, values[start:end], counts[i])
     return result

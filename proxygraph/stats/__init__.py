@@ -1,5 +1,7 @@
-"""Statistics of untrained networks: from a torch module, batches and a loss to a `StatTable`."""
+"""Statistics of untrained networks: from torch modules, batches and a loss to a `StatTable`."""
 
-from proxygraph.stats.network import BACKBONE, DEFINITIONS, collect
+from proxygraph.stats.many import collect_many
+from proxygraph.stats.network import BACKBONE, collect
+from proxygraph.stats.request import DEFINITIONS
 
-__all__ = ["BACKBONE", "DEFINITIONS", "collect"]
+__all__ = ["BACKBONE", "DEFINITIONS", "collect", "collect_many"]

@@ -96,62 +96,70 @@ def channels_first(output: Tensor, layer: Layer) -> Tensor:
     return output.flatten(2)
 
 
-def sampled_gradient(layer: Layer, x: Tensor, gradient: Tensor, which: Tensor) -> Tensor:
-    """Return the gradient of the weight's entries `which`, from input and gradient of the output.
+class SampledGradient:
+    """The gradient of a few entries of a plain layer's weight, from input and gradient of the output.
 
-    Equals ``weight.grad.flatten()[which]`` up to rounding for plain layers (`is_plain`), at a cost that
-    depends on the number of entries and output positions, not on the size of the weight.
+    Equals ``weight.grad.flatten()[which]`` up to rounding (`is_plain`), at a cost that depends on the number
+    of entries and output positions, not on the size of the weight.
 
     Parameters
     ----------
     layer : Layer
         Plain convolution, transposed convolution or linear layer.
-    x, gradient : Tensor
-        Its input, and the gradient with respect to its output.
     which : Tensor of int64, shape (K,)
         Positions in the flattened weight.
     """
-    if isinstance(layer, nn.Linear):
-        unit, feature = which // layer.in_features, which % layer.in_features
-        left = gradient.reshape(-1, layer.out_features).index_select(1, unit)
-        return (left * x.reshape(-1, layer.in_features).index_select(1, feature)).sum(0)
-    if x.dim() == len(layer.kernel_size) + 1:
-        x, gradient = x.unsqueeze(0), gradient.unsqueeze(0)
-    # A weight entry w[p, q, tap] meets coarse[p, position] with fine[q, position * stride + tap * dilation]:
-    # the output's gradient is the coarse map of a convolution, the input that of a transposed one.
-    volume = prod(layer.kernel_size)
-    first, second, tap = (
-        which // volume // layer.weight.shape[1],
-        which // volume % layer.weight.shape[1],
-        which % volume,
-    )
-    if layer.transposed:
-        margins = [side for padding in reversed(_tuple(layer.padding)) for side in (padding, padding)]
-        coarse, fine, per_group = x, nn.functional.pad(gradient, margins), layer.in_channels // layer.groups
-    else:
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        padded = nn.functional.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-        coarse, fine, per_group = gradient, padded, layer.out_channels // layer.groups
-    channel = first // per_group * layer.weight.shape[1] + second
-    images, positions = x.shape[0], prod(coarse.shape[2:])
-    grid, offset = _places(layer, coarse, fine, tap)
-    at = (channel * prod(fine.shape[2:]) + offset)[:, None] + grid
-    right = fine.reshape(images, -1).index_select(1, at.flatten()).view(images, len(which), positions)
-    left = coarse.reshape(images, -1, positions).index_select(1, first)
-    return (left * right).sum((0, 2))
 
+    def __init__(self, layer: Layer, which: Tensor) -> None:
+        self.layer = layer
+        if isinstance(layer, nn.Linear):
+            self._unit, self._feature = which // layer.in_features, which % layer.in_features
+            return
+        # The entry w[p, q, tap] multiplies coarse[p, at] by fine[q, at * stride + tap * dilation]: the coarse
+        # map is the output's gradient of a convolution, the input of a transposed one.
+        volume, inner = prod(layer.kernel_size), layer.weight.shape[1]
+        self._unit, self._tap = which // (volume * inner), which % volume
+        per_group = (layer.in_channels if layer.transposed else layer.out_channels) // layer.groups
+        self._feature = self._unit // per_group * inner + which // volume % inner
+        self._places: dict[tuple[torch.Size, torch.Size], Tensor] = {}
 
-def _places(layer: _ConvNd, coarse: Tensor, fine: Tensor, tap: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each coarse position, and each tap, lies on the flattened fine map."""
-    grid, offset, step = torch.zeros((), dtype=torch.int64, device=tap.device), torch.zeros_like(tap), 1
-    for d in reversed(range(len(layer.kernel_size))):
-        rows = torch.arange(coarse.shape[2 + d], device=tap.device) * layer.stride[d] * step
-        grid = (rows[:, None] + grid.flatten()).flatten()
-        offset = offset + tap % layer.kernel_size[d] * layer.dilation[d] * step
-        tap, step = tap // layer.kernel_size[d], step * fine.shape[2 + d]
-    return grid, offset
+    def __call__(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Return the gradient of the entries, shape (K,)."""
+        layer = self.layer
+        if isinstance(layer, nn.Linear):
+            left = gradient.reshape(-1, layer.out_features).index_select(1, self._unit)
+            return (left * x.reshape(-1, layer.in_features).index_select(1, self._feature)).sum(0)
+        if x.dim() == len(layer.kernel_size) + 1:
+            x, gradient = x.unsqueeze(0), gradient.unsqueeze(0)
+        coarse, fine = (x, self._padded(gradient)) if layer.transposed else (gradient, self._padded(x))
+        images = len(x)
+        left = coarse.flatten(2).index_select(1, self._unit)
+        right = fine.reshape(images, -1).index_select(1, self._at(coarse, fine)).view_as(left)
+        return (left * right).sum((0, 2))
 
+    def _padded(self, fine: Tensor) -> Tensor:
+        layer = self.layer
+        assert isinstance(layer, _ConvNd)
+        if not layer.transposed:
+            mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+            return nn.functional.pad(fine, layer._reversed_padding_repeated_twice, mode=mode)
+        assert not isinstance(layer.padding, str), "transposed convolutions take numbers"
+        return nn.functional.pad(
+            fine, [side for padding in reversed(layer.padding) for side in (padding, padding)]
+        )
 
-def _tuple(padding: str | tuple[int, ...]) -> tuple[int, ...]:
-    assert not isinstance(padding, str), "transposed convolutions take numbers"
-    return padding
+    def _at(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Return which value of the fine map each entry meets at each coarse position."""
+        shapes = coarse.shape[2:], fine.shape[2:]
+        if shapes not in self._places:
+            layer, tap, step = self.layer, self._tap, 1
+            assert isinstance(layer, _ConvNd)
+            grid = torch.zeros(1, dtype=torch.int64, device=tap.device)
+            start = self._feature * prod(fine.shape[2:])
+            for d in reversed(range(len(layer.kernel_size))):
+                rows = torch.arange(shapes[0][d], device=tap.device) * (layer.stride[d] * step)
+                grid = (rows[:, None] + grid).flatten()
+                start = start + tap % layer.kernel_size[d] * (layer.dilation[d] * step)
+                tap, step = tap // layer.kernel_size[d], step * shapes[1][d]
+            self._places[shapes] = (start[:, None] + grid).flatten()
+        return self._places[shapes]

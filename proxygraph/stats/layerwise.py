@@ -64,7 +64,7 @@ def effective_rank(values: Tensor, key: Sequence[int]) -> float:
     if min(x.shape) > RANK_SIDE:
         x = x[:, torch.from_numpy(prefix(key, x.shape[1], RANK_SIDE)).to(x.device)]
     x = _centred(x)
-    gram = x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x
+    gram = (x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x).double()
     total = gram.trace()
     if not torch.isfinite(total):
         return math.nan
@@ -101,15 +101,14 @@ def _correlation(x: Tensor) -> Tensor:
     x = _centred(x)
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     x = x / torch.where(norm == 0, 1.0, norm)
-    return x @ x.T
+    return (x @ x.T).double()
 
 
 def _centred(x: Tensor) -> Tensor:
-    """Return the rows of `x` less their means, float64; a row constant up to rounding becomes 0."""
-    x = x.double()
+    """Return the rows of `x` less their means; a row constant up to rounding becomes 0."""
     centred = x - x.mean(1, keepdim=True)
-    norms = torch.linalg.vector_norm(torch.stack([centred, x]), dim=2)
-    return torch.where((norms[0] <= ROUNDING * norms[1])[:, None], 0.0, centred)
+    constant = centred.norm(dim=1) <= ROUNDING * x.norm(dim=1)
+    return centred.masked_fill_(constant[:, None], 0.0)
 
 
 def fisher_information(output: Tensor, gradient: Tensor) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from proxygraph.errors import ConfigError
 from proxygraph.stats import layerwise
-from proxygraph.stats.layers import LAYERS, Geometry, Layer, channels_first, is_plain, sampled_gradient
+from proxygraph.stats.layers import LAYERS, Geometry, Layer, SampledGradient, channels_first, is_plain
 from proxygraph.stats.sampling import merged, prefix
 from proxygraph.stats.subject import Subject, first_tensor
 
@@ -50,6 +50,7 @@ class Record:
     elements: Tensor
     w: Tensor
     w_logdet: float
+    sampled_gradient: SampledGradient | None
     weights: list[Tensor] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -154,6 +155,13 @@ class Recorder:
     def _ran(
         self, module: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, *, first: bool
     ) -> Tensor | None:
+        # our own arithmetic is none of the network's: ActivationCodes must neither see nor slow it
+        with torch._C.DisableTorchFunction():
+            return self._noted(module, args, kwargs, output, first)
+
+    def _noted(
+        self, module: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, first: bool
+    ) -> Tensor | None:
         out = first_tensor(output)
         assert out is not None
         name = self.names[module]
@@ -192,6 +200,7 @@ class Recorder:
             elements=elements,
             w=weight.reshape(-1)[elements],
             w_logdet=w_logdet,
+            sampled_gradient=SampledGradient(module, elements) if module in self.large else None,
         )
 
     def _prefix(self, index: int, purpose: int, n: int, *more: int) -> Tensor:
@@ -226,11 +235,11 @@ class Recorder:
     def _arrived(self, record: Record, call: Call | None, x: Tensor, version: int, gradient: Tensor) -> None:
         """Use the gradient with respect to the output of one call."""
         with torch.no_grad():
-            if record.module in self.large and record.name in self._sums:
+            if record.sampled_gradient is not None and record.name in self._sums:
                 if x._version != version:
                     where = f"network {self.subject.row!r}: the input of layer {record.name!r}"
                     raise ConfigError(f"{where} is changed in place after use; nor could it be trained so")
-                self._sums[record.name] += sampled_gradient(record.module, x, gradient, record.elements)
+                self._sums[record.name] += record.sampled_gradient(x, gradient)
             if self._pairing and call is not None:
                 call.da = gradient.reshape(-1)[call.places]
                 if call.output is not None:

@@ -60,11 +60,19 @@ class ActivationCodes(TorchFunctionMode):
         self.seed = seed
         self.kernel = torch.zeros((images, images), dtype=torch.float64)
         self.patterns: list[Tensor] = []
-        self._images, self._seen, self._call, self._sizes = images, 0, 0, list[int]()
+        self._places: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._seen = 0
+        self._begin(images)
 
     def next_batch(self, images: int) -> None:
         """Begin a further batch; its images lengthen the patterns of ``swap``."""
-        self._seen, self._images, self._call = self._seen + self._images, images, 0
+        self._seen += self._images
+        self._begin(images)
+
+    def _begin(self, images: int) -> None:
+        self._images, self._call = images, 0
+        self._digits = torch.from_numpy(_digits(self.seed, self._seen, images))[:, None]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -84,15 +92,15 @@ class ActivationCodes(TorchFunctionMode):
             if not self._seen:
                 self.kernel += code_kernel(positive).cpu()
                 self._sizes.append(n)
-                self.patterns.append(torch.zeros(min(n, SWAP_POSITIONS), dtype=torch.int64))
+                places = torch.from_numpy(prefix([self.seed, _SWAP, number], n, SWAP_POSITIONS))
+                self._places.append(places.to(x.device))
+                self.patterns.append(torch.zeros(len(places), dtype=torch.int64))
             elif number >= len(self._sizes) or self._sizes[number] != n:
                 raise ConfigError(
                     "swap needs batches of one image size: leave `swap` out, or crop the images"
                 )
-            which = torch.from_numpy(prefix([self.seed, _SWAP, number], n, SWAP_POSITIONS))
-            codes = positive[:, which.to(x.device)].cpu().to(torch.int64)
-            weights = torch.from_numpy(_digits(self.seed, self._seen, self._images))
-            self.patterns[number] += (codes * weights[:, None]).sum(0)
+            codes = positive.index_select(1, self._places[number]).cpu().to(torch.int64)
+            self.patterns[number] += (codes * self._digits).sum(0)
 
     def log_det(self) -> float:
         """Return ``nwot_total``: the log-determinant of the summed kernel of the first batch."""
@@ -149,8 +157,9 @@ def zen_score(subject: Subject, like: Tensor, seed: int) -> float:
     -----
     The reference draws new weights from N(0, 1). Here the network's own are divided by their root mean
     square, on the outputs of their layers: the same for Gaussian initialisations, and close for others since
-    a filter's output sums many weights. The variances are those of the batch with noise, and one of zero
-    (a branch fed with zeros) is left out, where the reference's running average hides it.
+    a filter's output sums many weights. Images with and without noise go through the network together, so
+    that it reads its weights once; they share the statistics of the batch. A variance of zero (a branch fed
+    with zeros) is left out, where the reference's running average hides it.
     """
     if not like.is_floating_point():
         return math.nan
@@ -160,7 +169,7 @@ def zen_score(subject: Subject, like: Tensor, seed: int) -> float:
     )
     parameters, handles = _neutral(subject), []
     variances: dict[nn.Module, float] = {}
-    with torch.no_grad(), same_attributes(subject.model):
+    with torch.no_grad(), same_attributes(subject.model), subject.standing_in(parameters):
         subject.model.train()
         try:
             for module in subject.model.modules():
@@ -169,13 +178,12 @@ def zen_score(subject: Subject, like: Tensor, seed: int) -> float:
                 elif isinstance(module, _BatchNorm):
                     module.momentum = 1.0
                     handles.append(module.register_forward_hook(_noting(variances)))
-            before = first_tensor(subject.run(x, parameters))
-            after = first_tensor(subject.run(x + ZEN_NOISE * noise, parameters))
+            output = first_tensor(subject.run(torch.cat([x, x + ZEN_NOISE * noise])))
         finally:
             for handle in handles:
                 handle.remove()
-    assert before is not None
-    assert after is not None
+    assert output is not None
+    before, after = output.chunk(2)
     change = float((before - after).abs().double().sum()) / ZEN_IMAGES
     scaling = sum(0.5 * math.log(variance) for variance in variances.values() if variance > 0)
     return (math.log(change) if change > 0 else -math.inf) + scaling if math.isfinite(change) else math.nan

@@ -1,8 +1,8 @@
 """A network under examination: it runs on stand-ins of its parameters and is left as it was.
 
-Holds the only code that touches the caller's module. Every pass runs the module with detached parameters
-and cloned buffers in place of its own (``torch.func.functional_call``), so weights, gradients, flags and
-running statistics of the caller are never written; what a forward pass sets besides is put back.
+Holds the only code that touches the caller's module. In every pass the module holds detached parameters
+and cloned buffers in place of its own, so weights, gradients, flags and running statistics of the caller are
+never written; what a forward pass sets besides is put back.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from proxygraph.errors import ConfigError
+from proxygraph.stats.request import reason
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -61,23 +61,33 @@ class Subject:
         floating = {name: p for name, p in parameters.items() if p.is_floating_point()}
         return Subject(row, model, where, _first(floating, torch.float32, "dtype"), parameters)
 
-    def run(self, inputs: Tensor, parameters: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Any:
-        """Return the output for `inputs`, computed with `parameters` and fresh copies of the buffers."""
-        buffers = {
-            name: _standin(buffer, self.device, dtype).clone()
-            for name, buffer in self.model.named_buffers()
-            if buffer is not None
-        }
+    @contextmanager
+    def standing_in(
+        self, parameters: Mapping[str, Tensor], dtype: torch.dtype | None = None
+    ) -> Iterator[None]:
+        """Let the module hold `parameters` and copies of its buffers, until the backward pass has ended."""
+        names = {id(p): name for name, p in self.model.named_parameters()}  # of tied ones, one name
+        buffers = {id(b): _standin(b, self.device, dtype).clone() for b in self.model.buffers()}
+        with same_attributes(self.model), parametrize.cached():  # a parametrized weight: one tensor for all
+            for module in self.model.modules():
+                for key, own in module._parameters.items():
+                    if own is not None:
+                        module._parameters[key] = parameters[names[id(own)]]  # type: ignore[assignment]
+                for key, held in module._buffers.items():
+                    if held is not None:
+                        module._buffers[key] = buffers[id(held)]
+            yield
+
+    def run(self, inputs: Tensor) -> Any:
+        """Return the output for `inputs`; inside `standing_in`."""
         try:
-            with parametrize.cached():  # a parametrized weight is one tensor for the layer and for us
-                return functional_call(self.model, {**parameters, **buffers}, (inputs,))
+            return self.model(inputs)
         except ConfigError:
             raise
         except Exception as error:  # whatever the caller's network raises
-            reason = f"{type(error).__name__}: {_line(error)}"
             mode = "train" if self.model.training else "eval"
             what = f"network {self.row!r}: its forward pass in {mode} mode on {tuple(inputs.shape)} failed"
-            raise ConfigError(f"{what}: {reason}; give it batches it can be trained on") from error
+            raise ConfigError(f"{what}: {reason(error)}; give it batches it can be trained on") from error
 
     def to_input(self, inputs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return a copy of `inputs` on the subject's device; floating point in the subject's dtype."""
@@ -90,14 +100,11 @@ def _first(named: Mapping[str, Tensor], default: Any, attribute: str) -> Any:
 
 
 def _standin(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    if tensor.is_inference():
+        tensor = tensor.clone()  # autograd takes no tensor made in inference mode
     if not tensor.is_floating_point():
         return tensor.detach().to(device)
     return tensor.detach().to(device, dtype or (torch.float32 if tensor.dtype in _HALF else tensor.dtype))
-
-
-def _line(error: BaseException) -> str:
-    """Return the first line of an error's text."""
-    return next(iter(str(error).strip().splitlines()), "")
 
 
 @contextmanager
@@ -108,10 +115,8 @@ def untouched(subject: Subject, seed: int) -> Iterator[None]:
     (dropout) is reproducible.
     """
     model, device = subject.model, subject.device
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     states = np.random.get_state(), random.getstate()  # noqa: NPY002 - the global one is what a network may use
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -120,19 +125,13 @@ def untouched(subject: Subject, seed: int) -> Iterator[None]:
         try:
             yield
         finally:
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    if not torch.equal(
-                        buffer, value
-                    ):  # a checkpointed block may have run on the real buffers
-                        buffer.copy_(value)
             np.random.set_state(states[0])  # noqa: NPY002
             random.setstate(states[1])
 
 
 @contextmanager
 def same_attributes(model: nn.Module) -> Iterator[None]:
-    """Put back, on leaving, the attributes of every submodule, mode and forward among them."""
+    """Put back, on leaving, the attributes of every submodule: mode and forward, parameters and buffers."""
     attributes = [(module, dict(vars(module))) for module in model.modules()]
     groups: list[dict[str, Any]] = [g for m in model.modules() for g in (m._parameters, m._buffers)]
     members = [(group, dict(group)) for group in groups]

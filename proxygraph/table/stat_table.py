@@ -406,11 +406,16 @@ def _decoded(metadata: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
         raise ValueError("the ids are not a list of texts")
     leaves = {leaf.name: leaf for leaf in (_leaf_of(entry) for entry in json.loads(metadata["leaves"]))}
+    header = json.loads(metadata["header"])
+    if not isinstance(header, dict):
+        raise ValueError("the header is no JSON object")
     groups: dict[str, dict[str, NDArray[Any]]] = {"offsets": {}, "counts": {}}
     columns = {}
     for tensor, array in tensors.items():
         group, _, name = tensor.partition("/")
         if group in groups:
+            if array.dtype != (np.int64 if group == "offsets" else np.float64):
+                raise ValueError(f"the {group} of {name!r} are {array.dtype}")
             groups[group][name] = array
         elif name not in leaves or leaves[name].axis != group:
             raise ValueError(f"tensor {tensor!r} is no declared column")
@@ -423,9 +428,7 @@ def _decoded(metadata: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -
     if missing := groups["offsets"].keys() - groups["counts"].keys():
         raise ValueError(f"the counts of {sorted(missing)} are missing")
     ordered = {name: columns[name] for name in leaves}
-    return StatTable(
-        tuple(rows), ordered, leaves, groups["offsets"], groups["counts"], json.loads(metadata["header"])
-    )
+    return StatTable(tuple(rows), ordered, leaves, groups["offsets"], groups["counts"], header)
 
 
 def _leaf_of(entry: Mapping[str, Any]) -> Leaf:

@@ -1,10 +1,10 @@
 """When two kernels agree.
 
 Any two orders of the same sum differ in their last digits, and a formula may blow that up without limit
-(``sign(mean(w) - mean(w + 0))``). So the reference is run again with random relative noise of 1e-13 on the result of
-every operator and on every value that is reduced, and zeros of random sign (Monte Carlo arithmetic [1]_). Rows that
-the noise moves by less than `TOLERANCE` are well conditioned and must agree to `TOLERANCE`, relative; on the others
-nothing can be asked, but they must stay few.
+(``sign(mean(w) - mean(w + 0))``). So the reference is run again with random relative noise of 1e-13 on the
+result of every operator and on every value that is reduced, and zeros of random sign (Monte Carlo arithmetic
+[1]_). Rows that the noise moves by less than `TOLERANCE` are well conditioned and must agree to `TOLERANCE`,
+relative; on the others nothing can be asked, but they must stay few.
 
 .. [1] D. S. Parker (1997), Monte Carlo Arithmetic, UCLA CSD-970002.
 """
@@ -74,5 +74,7 @@ def compare(got: Array, program: Program, table: StatTable) -> NDArray[np.bool_]
     wrong = checked & ~same(got, expected)
     if wrong.any():
         p, n = (int(k[0]) for k in np.nonzero(wrong))
-        raise AssertionError(f"formula {p}, row {n}: got {got[p, n]!r}, the reference says {expected[p, n]!r}")
+        raise AssertionError(
+            f"formula {p}, row {n}: got {got[p, n]!r}, the reference says {expected[p, n]!r}"
+        )
     return checked

@@ -1,4 +1,4 @@
-"""The fused kernel's generated source run as plain Python: the same text without numba, so nothing is compiled."""
+"""The generated source of the fused kernel run as plain Python: without numba, so nothing is compiled."""
 
 from __future__ import annotations
 

@@ -1,0 +1,230 @@
+"""The ground-truth tool: sample, rows, resuming, metric, determinism. Trainings here are tiny."""
+
+import csv
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
+from typer.testing import CliRunner
+
+from proxygraph.errors import ConfigError, ParseError
+from segspace.streetscenes import CLASSES
+from segspace.transnas101 import Arch
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "tools" / "train_streetscenes.py"
+ARCH = Arch.parse("64-41414-1_02_103")
+
+
+def _loaded() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_streetscenes", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train_streetscenes"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tool = _loaded()
+TINY = tool.Recipe(size=32, stem_stride=1, width=4, train_scenes=12, val_scenes=4, batch=4, steps=3)
+
+
+def row(arch: str, seed: int, miou: float) -> object:
+    return tool.Row(arch, seed, miou, 50.0, 1.0, tuple(float(k) for k in range(len(CLASSES))))
+
+
+def test_sample_is_connected_distinct_and_repeatable() -> None:
+    archs = tool.sampled_archs(200)
+    assert archs == tool.sampled_archs(200)
+    assert archs[:50] == tool.sampled_archs(50)
+    assert all(arch.connected for arch in archs)
+    assert len({arch.live() for arch in archs}) == 200
+    with pytest.raises(ConfigError, match=r"--networks 5000: expected 1 to 2127"):
+        tool.sampled_archs(5000)
+
+
+def test_plan_spreads_the_second_seeds() -> None:
+    plan = tool.planned(136, 24)
+    assert len(plan) == len(set(plan)) == 160
+    twice = [k for k, (_, seed) in enumerate(plan) if seed == 1]
+    assert len(twice) == 24
+    assert all((plan[k][0], 0) in plan[:k] for k in twice)
+    assert max(np.diff(twice)) <= 7
+    assert len(tool.planned(5, 0)) == 5
+    with pytest.raises(ConfigError, match="--second-seeds 6: expected 0 to 5"):
+        tool.planned(5, 6)
+
+
+def test_ious_equal_torchmetrics() -> None:
+    """Confusion counts and mIoU beside torchmetrics', on predictions with a class that is never there."""
+    torch.manual_seed(0)
+    labels, logits = torch.randint(0, 6, (40, 9, 7)), torch.randn(40, 7, 9, 7)
+    logits[:, 6] = -9  # class 6 is neither true nor predicted
+    logits.scatter_add_(1, labels[:, None], torch.full((40, 1, 9, 7), 1.0))
+    counts = tool.confusion(nn.Identity(), logits, labels, 7)
+    assert np.array_equal(counts, MulticlassConfusionMatrix(7)(logits, labels).numpy())
+    ious = tool.class_ious(counts)
+    assert np.isnan(ious[6])
+    theirs = MulticlassJaccardIndex(7, average="none")(logits, labels).numpy()
+    np.testing.assert_allclose(ious[:6], theirs[:6], rtol=1e-6)
+    assert np.nanmean(ious) == pytest.approx(MulticlassJaccardIndex(7)(logits, labels).item(), rel=1e-6)
+
+
+def test_training_is_repeatable_and_seeded() -> None:
+    data = tool.scenes(TINY)
+    images = data.train_images.clone()
+    one, same, other = (tool.trained_row(ARCH, seed, TINY, data) for seed in (0, 0, 1))
+    assert replace(one, seconds=0.0) == replace(same, seconds=0.0)
+    assert one.class_iou != other.class_iou
+    assert torch.equal(images, data.train_images)  # flips do not reach the kept scenes
+
+
+def test_training_learns() -> None:
+    recipe = replace(TINY, steps=40, width=8, train_scenes=24)
+    data = tool.scenes(recipe)
+    before = tool.trained_row(ARCH, 0, replace(recipe, steps=0), data)
+    after = tool.trained_row(ARCH, 0, recipe, data)
+    assert after.accuracy > 30
+    assert after.miou > before.miou + 5
+
+
+def test_schedule_ends_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, closure=None):  # type: ignore[no-untyped-def]
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    recipe = replace(TINY, steps=20)
+    tool.trained_row(ARCH, 0, recipe, tool.scenes(recipe))
+    assert len(rates) == 20
+    assert max(rates) == pytest.approx(recipe.peak_lr, rel=0.05)
+    assert rates[-1] < 0.02 * recipe.peak_lr
+
+
+def test_rows_round_trip_and_a_cut_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [row("64-41414-1_02_103", 0, 20.5), row("64-41414-1_02_103", 1, 21.25)]
+    tool.write_rows(path, rows)
+    assert tool.read_rows(path) == rows
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.csv"]
+    with path.open("a") as file:
+        file.write("64-41414-3_02_103,0,22.5,60")
+    assert tool.read_rows(path) == rows
+    assert tool.read_rows(tmp_path / "none.csv") == []
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ParseError, match="the header is not arch,seed"):
+        tool.read_rows(path)
+
+
+def test_noise_is_that_of_pairs() -> None:
+    names = [f"64-41414-{k}_00_100" for k in range(4)]
+    rows = [row(name, 0, 10.0 * k) for k, name in enumerate(names)]
+    rows += [row(name, 1, 10.0 * k + 2) for k, name in enumerate(names)]
+    found = tool.noise(rows)
+    assert found["networks"] == found["second_seeds"] == 4
+    assert found["seed_sd"] == pytest.approx(np.sqrt(2), abs=1e-4)
+    assert found["arch_sd"] == pytest.approx(np.std([0, 10, 20, 30], ddof=1), abs=1e-4)
+    assert found["seed_spearman"] == 1
+
+
+def test_export_writes_table_and_provenance(tmp_path: Path) -> None:
+    recipe = tool.Recipe()
+    with tool._owned(tmp_path, recipe):
+        tool.write_rows(
+            tmp_path / "rows.csv", [row("64-41414-3_00_100", 0, 3.0), row("64-41414-1_02_103", 0, 2.0)]
+        )
+    out = tmp_path / "packaged" / "table.csv"
+    result = CliRunner().invoke(tool.app, ["export", "--work", str(tmp_path), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    with out.open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [line["arch"] for line in written] == ["64-41414-1_02_103", "64-41414-3_00_100"]
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["recipe"]["steps"] == recipe.steps
+    assert told["noise"]["networks"] == 2
+    assert set(told["environment"]) == {"python", "torch", "numpy", "machine"}
+
+
+def test_another_recipe_or_process_is_refused(tmp_path: Path) -> None:
+    with tool._owned(tmp_path, TINY):
+        with (
+            pytest.raises(ConfigError, match="another process trains into this folder"),
+            tool._owned(tmp_path, TINY),
+        ):
+            pass
+    with pytest.raises(ConfigError, match="trained by another recipe"), tool._owned(tmp_path, tool.Recipe()):
+        pass
+
+
+DRIVER = """
+import importlib.util, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+sys.path.insert(0, {tools!r})
+import train_streetscenes as tool
+from rich.progress import Progress
+if __name__ == "__main__":
+    recipe = tool.Recipe(size=32, stem_stride=1, width=4, train_scenes=8, val_scenes=4, batch=4, steps={steps})
+    plan = tool.planned(int(sys.argv[1]), 1)
+    with tool._owned(Path({work!r}), recipe), Progress() as progress:
+        print("complete", tool.train_all(plan, recipe, Path({work!r}), 1, progress))
+"""
+
+
+def driver(folder: Path, steps: int) -> Path:
+    """Write a script that trains a small plan into ``folder``/work and return its path."""
+    path = folder / f"driver_{steps}.py"
+    work = str(folder / f"work_{steps}")
+    path.write_text(DRIVER.format(root=str(ROOT), tools=str(SCRIPT.parent), work=work, steps=steps))
+    return path
+
+
+def test_run_is_resumed_not_repeated(tmp_path: Path) -> None:
+    script = driver(tmp_path, 2)
+    rows = tmp_path / "work_2" / "rows.csv"
+    for n, complete in ((1, 2), (3, 4)):
+        done = subprocess.run([sys.executable, str(script), str(n)], capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+        assert "complete True" in done.stdout, done.stderr
+        assert len(tool.read_rows(rows)) == complete
+        if n == 1:
+            first = rows.read_text()
+    assert rows.read_text().startswith(first)
+    assert len({(r.arch, r.seed) for r in tool.read_rows(rows)}) == 4
+
+
+def test_ctrl_c_keeps_whole_rows_and_the_training_under_way(tmp_path: Path) -> None:
+    script = driver(tmp_path, 3)
+    rows = tmp_path / "work_3" / "rows.csv"
+    process = subprocess.Popen([sys.executable, "-u", str(script), "400"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    try:
+        limit = time.monotonic() + 90
+        while not (rows.exists() and rows.read_text().count("\n") > 2):
+            assert time.monotonic() < limit
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "complete False" in output
+    assert not re.search("Traceback", output), output
+    kept = tool.read_rows(rows)
+    assert 2 <= len(kept) < 400
+    assert rows.read_text().count("\n") == len(kept) + 1

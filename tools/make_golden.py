@@ -1,0 +1,59 @@
+"""Rewrite the golden files: texts the program generates, kept so that a change of them is seen and read.
+
+``python tools/make_golden.py`` writes every file of `GOLDEN` below ``tests/golden/`` and deletes text files
+that no longer belong to it; then read the diff. To put another text under watch, add its function to
+`GOLDEN`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from proxygraph.infix import parse
+from proxygraph.kernels.fused_source import emit
+from proxygraph.leaves import Leaf
+
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
+
+
+def fused(formula: str, leaves: Mapping[str, Leaf] | None = None) -> str:
+    """Return the source of the fused kernel of one formula."""
+    return emit(parse(formula, leaves) if leaves else parse(formula)).text
+
+
+def _iris() -> str:
+    names = ("sepal length (cm)", "petal width (cm)")
+    return fused("log(`sepal length (cm)`) * 2 - `petal width (cm)`**0.5", {n: Leaf(n, "row") for n in names})
+
+
+GOLDEN: Mapping[str, Callable[[], str]] = {
+    "fused_snip.txt": partial(fused, "sum(sum(abs(w * g)))"),
+    "fused_zico.txt": partial(fused, "sum(log(sum(g_mean / g_std)))"),
+    "fused_zscore.txt": partial(fused, "sum(mean(((w - mean(w)) / std(w))**3))"),
+    "fused_layer_zscore.txt": partial(fused, "max((l1(g) - mean(l1(g))) / std(l1(g)))"),
+    "fused_both_axes.txt": partial(
+        fused, "mean((l2(a - max(a)) - mean(l2(a))) * std(w * mean(mean(abs(w)))) * numel)"
+    ),
+    "fused_rows.txt": _iris,
+}
+"""File name below ``tests/golden/`` to the function that makes its text."""
+
+
+def main() -> None:
+    """Write all golden files and say which changed."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for path in FOLDER.glob("*.txt"):
+        if path.name not in GOLDEN:
+            path.unlink()
+            print(f"deleted {path.name}")
+    for name, make in GOLDEN.items():
+        path, text = FOLDER / name, make()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.name}")
+
+
+if __name__ == "__main__":
+    main()
