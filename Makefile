@@ -41,8 +41,8 @@ bench: $(DEV) ## run the scripts in benchmarks/
 golden: $(DEV) ## rewrite the golden files; read the diff
 	$(BIN)/python tools/make_golden.py
 
-clean: ## remove environments, caches and builds; runs/ stays
-	rm -rf .venv .venv-ci build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove environments and caches; what runs left in runs/ and build/ stays
+	rm -rf .venv .venv-ci dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -365,7 +365,7 @@ class Dag:
         try:
             graph = nx.node_link_graph(data, directed=True, multigraph=True, edges="edges")
             leaves = {str(name): _leaf_from_json(str(name), row) for name, row in data["leaves"].items()}
-        except (KeyError, TypeError, AttributeError, nx.NetworkXException) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, nx.NetworkXException) as error:
             raise ParseError(f"not a formula in node-link form: {error!r}") from None
         return cls.from_graph(graph, leaves)
 
@@ -445,7 +445,10 @@ def _node_from_attributes(n: object, data: Mapping[str, Any], args: tuple[int, .
         value = data.get("value")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidDag(f"node {n!r}: the value of a constant must be a number, not {value!r}")
-        return Node("const", args=args, value=float(value))
+        try:
+            return Node("const", args=args, value=float(value))
+        except OverflowError:
+            raise InvalidDag(f"node {n!r}: the value of a constant is too large for float64") from None
     name = data.get("name")
     if kind not in ("op", "leaf") or not isinstance(name, str):
         raise InvalidDag(f"node {n!r}: needs kind 'op', 'leaf' or 'const' and a name, got {dict(data)!r}")

@@ -24,6 +24,7 @@ MAX_NODES = 4096
 
 _BINARY = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow"}
 _QUOTED = re.compile(r"`([^`\n]+)`")
+_PART_NAME = re.compile(r"t\d+")
 
 
 def parse(text: str, leaves: Mapping[str, Leaf] = STATISTICS, root_axis: Axis | None = "row") -> Dag:
@@ -61,8 +62,10 @@ def parse(text: str, leaves: Mapping[str, Leaf] = STATISTICS, root_axis: Axis | 
     quoted: dict[str, str] = {}
 
     def placeholder(match: re.Match[str]) -> str:
-        # same width as the quoted name, so that columns in messages stay right; _ + digits is no leaf name
+        # same width as the quoted name, so that columns in messages stay right
         name = f"_{len(quoted)}".ljust(len(match[0]), "_")
+        while name in leaves or name in quoted:
+            name += "_"
         quoted[name] = match[1]
         return name
 
@@ -114,7 +117,8 @@ class _Reader:
             ):
                 raise ParseError("formula: before the last ';' only 'name = part' may stand")
             name = let.targets[0].id
-            if name in self.named or name in self.leaves:
+            # `text` names parts t0, t1... and knows only the leaves of the formula, not all of a table
+            if name in self.named or (name in self.leaves and not _PART_NAME.fullmatch(name)):
                 raise ParseError(f"formula: {name!r} is named already")
             self.named[name] = self.read(let.value)
         if not isinstance(last, ast.Expr):
@@ -122,9 +126,8 @@ class _Reader:
         root = self.read(last.value)
         if root != len(self.nodes) - 1:  # the result is a part named earlier
             self.nodes = self.nodes[: root + 1]
-        unused = [
-            n for n, i in self.named.items() if i != root and not any(i in node.args for node in self.nodes)
-        ]
+        used = {root, *(j for node in self.nodes for j in node.args)}
+        unused = [name for name, i in self.named.items() if i not in used]
         if unused:
             raise ParseError(f"formula: {unused[0]!r} is named but not used")
         return Dag(self.nodes, self.leaves, root_axis)
@@ -140,11 +143,11 @@ class _Reader:
             case ast.Constant(value=bool() | complex() | str() | bytes() | None):
                 raise ParseError(f"formula: {tree.value!r} is not a real number")
             case ast.Constant(value=int() | float() as value):
-                return self.add(_const(value))
+                return self.add(Node("const", value=_float(value)))
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
                 not isinstance(value, bool)
             ):
-                return self.add(_const(-value if isinstance(value, float) else -float(value)))
+                return self.add(Node("const", value=-_float(value)))
             case ast.UnaryOp(op=ast.USub()):
                 return self.add(Node("op", "neg", (self.read(tree.operand),)))
             case ast.UnaryOp(op=ast.UAdd()):
@@ -180,9 +183,9 @@ class _Reader:
         return self.add(Node("leaf", name))
 
 
-def _const(value: float) -> Node:
+def _float(value: float) -> float:
     try:
-        return Node("const", value=float(value))
+        return float(value)
     except OverflowError:
         raise ParseError("formula: a number is too large for float64") from None
 

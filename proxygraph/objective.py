@@ -71,13 +71,12 @@ class Objective:
             rho = agree(values[None, ok], target[ok])[0]
             return _wrapped(dag, -1.0, 0.0) if rho < 0 else dag
         x, y = values[ok], target[ok]
-        if x.size < 2 or np.ptp(x) == 0.0:
-            return Dag([Node("const", value=float(y.mean()))], dag.leaves)
-        # centred and scaled: the normal equations lose half the digits when |mean| >> spread
-        mean, spread = float(x.mean()), float(np.std(x))
-        z = (x - mean) / spread
-        slope = float(np.dot(z, y - y.mean()) / np.dot(z, z)) / spread
-        return _wrapped(dag, slope, float(y.mean()) - slope * mean)
+        if not x.size:
+            return dag
+        slope, offset = _line(x, y)
+        if slope is None:
+            return Dag([Node("const", value=offset)], dag.leaves)
+        return _wrapped(dag, slope, offset)
 
     def report(self, scores: Scores, target: Floats) -> dict[str, Any]:
         """Return the numbers that ``result.json`` carries for one formula on one part of the rows."""
@@ -99,11 +98,26 @@ class Objective:
         if x.size:
             with np.errstate(all="ignore"):
                 residual = float(np.sum((y - x) ** 2))
-            total = float(np.sum((y - y.mean()) ** 2))
-            if np.isfinite(residual):
+                total = float(np.sum((y - y.mean()) ** 2))
+            if np.isfinite([residual, total]).all():
                 numbers["r2"] = 1.0 - residual / total if total > 0.0 else None
                 numbers["rmse"] = float(np.sqrt(residual / x.size))
         return numbers
+
+
+def _line(x: Floats, y: Floats) -> tuple[float | None, float]:
+    """Return slope and offset of the least-squares line; without a slope if `x` says nothing."""
+    mean = float(y.mean())
+    if x.min() == x.max():
+        return None, mean
+    with np.errstate(all="ignore"):
+        # centred and scaled: the normal equations lose half the digits when |mean| >> spread
+        centre = float(np.mean(x / x.size) * x.size)
+        spread = float(np.max(np.abs(x - centre)))
+        z = (x - centre) / spread
+        slope = float(np.dot(z, y - mean) / np.dot(z, z)) / spread
+        offset = mean - slope * centre
+    return (slope, offset) if np.isfinite([slope, offset]).all() else (None, mean)
 
 
 def _wrapped(dag: Dag, slope: float, offset: float) -> Dag:

@@ -6,6 +6,7 @@ the meaning: the reference kernel calls it, and every other column is tested aga
 
 from __future__ import annotations
 
+import keyword
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -93,8 +94,9 @@ class Op:
             raise ConfigError(
                 f"operator {self.name!r}: arity {self.arity}; operators take 1 or 2 arguments, reductions 1"
             )
-        if not self.name.isidentifier():
-            raise ConfigError(f"operator name {self.name!r} is not an identifier")
+        for name in (self.name, self.call or self.name):
+            if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
+                raise ConfigError(f"operator name {name!r} is not an identifier")
         if len(self.init) != len(self.update):
             raise ConfigError(
                 f"operator {self.name!r}: {len(self.init)} accumulators but {len(self.update)} updates"
@@ -281,8 +283,16 @@ def register(op: Op) -> Op:
     """
     if op.name in _TABLE and _TABLE[op.name] != op:
         raise ConfigError(f"operator {op.name!r} exists already; choose another name")
+    if op.infix and op.name not in BUILTIN:
+        raise ConfigError(
+            f"operator {op.name!r}: infix forms are for built-in operators, which the parser knows"
+        )
     for other in _TABLE.values():
-        if other.name != op.name and (other.call, other.arity) == (op.call, op.arity):
+        if (
+            other.name != op.name
+            and op.arity == other.arity
+            and {op.name, op.call} & {other.name, other.call}
+        ):
             raise ConfigError(
                 f"operator {op.name!r}: {op.call}() with {op.arity} argument(s) already means "
                 f"{other.name!r}; set another call name"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -81,7 +83,7 @@ class Problem:
                 f"problem {self.name!r}: target {self.target_name!r} is {self.target[bad[0]]} on row "
                 f"{self.table.rows[bad[0]]!r} and {bad.size - 1} others; remove or repair these rows"
             )
-        if np.ptp(self.target) == 0.0:
+        if self.target.min() == self.target.max():
             raise ConfigError(
                 f"problem {self.name!r}: target {self.target_name!r} is {self.target[0]} on every row; "
                 "there is nothing to rank"
@@ -157,7 +159,7 @@ class Problem:
             If the file is no table, or a table without a target.
         """
         table = StatTable.load(Path(path))
-        extra = table.header.get("problem")
+        extra: Any = table.header.get("problem")
         try:
             return cls(
                 str(extra["name"]),
@@ -194,10 +196,10 @@ def load_problem(source: str, target: str | None, seed: int, report: Report) -> 
     ConfigError, UnknownName
         If it cannot be read or does not exist; the message says what would help.
     """
-    suffix = Path(source).suffix.lower()
-    if suffix in (".csv", ".parquet") and ":" not in source:
+    suffix = Path(source).suffix.lower() if ":" not in source or Path(source).is_file() else ""
+    if suffix in (".csv", ".parquet"):
         return table_problem(Path(source), target)
-    if suffix == ".safetensors" and ":" not in source:
+    if suffix == ".safetensors":
         return Problem.load(source)
     name, _, argument = source.partition(":")
     found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
@@ -229,19 +231,20 @@ def table_problem(path: Path, target: str | None) -> Problem:
         raise ConfigError(f"{path}: say which column to predict with --target; columns: {_some(columns)}")
     if target not in columns:
         raise ConfigError(f"{path}: no column {target!r}; columns: {_some(columns)}")
+    if target == "id":
+        raise ConfigError(f"{path}: the column 'id' names the rows and cannot be the target; rename it")
     numeric: dict[str, NDArray[np.float64]] = {}
     ids: Sequence[str] | None = None
     for name, values in columns.items():
         if name == "id":
-            ids = [str(v) for v in values]
+            ids = [str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values]
         else:
             numeric[name] = _numbers(path, name, values)
     y = numeric.pop(target)
     if not numeric:
         raise ConfigError(f"{path}: no columns beside the target {target!r}")
     rows = ids if ids is not None else [str(i) for i in range(len(y))]
-    if len(set(rows)) != len(rows):
-        double = next(r for r in rows if list(rows).count(r) > 1)
+    if (double := _first_double(rows)) is not None:
         raise ConfigError(f"{path}: id {double!r} occurs more than once; ids must be unique")
     table = StatTable.from_columns(rows, numeric)
     return Problem(path.stem, table, y, target, tuple(rows), objective="r2")
@@ -252,34 +255,47 @@ def _some(columns: Mapping[str, Any]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
+def _first_double(names: Sequence[str]) -> str | None:
+    """The first name that occurs more than once."""
+    return next((name for name, n in Counter(names).items() if n > 1), None)
+
+
 def _read_csv(path: Path) -> dict[str, Any]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
+            header = [cell.strip() for cell in next(filter(None, csv.reader(file)), [])]
             _check_header(path, header)
             try:  # all numbers: numpy's reader is ten times faster
-                data = np.loadtxt(file, delimiter=",", dtype=np.float64, ndmin=2, comments=None)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # a table of no rows is refused later
+                    data = np.loadtxt(file, delimiter=",", dtype=np.float64, ndmin=2, comments=None)
                 if data.shape[1] == len(header):
                     return dict(zip(header, data.T, strict=True))
             except ValueError:
                 pass
             file.seek(0)
-            rows = [row for row in csv.reader(file) if row][1:]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if row][1:]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: cannot be read as CSV: {error}") from None
-    for i, row in enumerate(rows):
+    for line, row in rows:
         if len(row) != len(header):
-            raise ConfigError(f"{path}: line {i + 2} has {len(row)} cells, the header has {len(header)}")
-    return {name: [row[j] for row in rows] for j, name in enumerate(header)}
+            raise ConfigError(f"{path}: line {line} has {len(row)} cells, the header has {len(header)}")
+    return {name: [row[j] for _, row in rows] for j, name in enumerate(header)}
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     if not header:
         raise ConfigError(f"{path}: empty file")
-    if len(set(header)) != len(header):
-        double = next(h for h in header if header.count(h) > 1)
+    if (double := _first_double(header)) is not None:
         raise ConfigError(f"{path}: column {double!r} occurs more than once")
+    for i, name in enumerate(header):
+        # in formulas a name that is no identifier stands in backticks, on one line
+        if not name or set(name) & set("`\r\n"):
+            raise ConfigError(
+                f"{path}: column {i + 1} is called {name!r}; give it a name without backticks and "
+                "line breaks ('id' if it names the rows)"
+            )
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:

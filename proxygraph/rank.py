@@ -71,7 +71,7 @@ def rank_report(scores: Scores, target: Floats) -> RankReport:
     n_invalid = int(np.sum(~scores.ok))
     _, repeats = np.unique(x, return_counts=True)
     n_tied = int(repeats[repeats > 1].sum())
-    if x.size < 2 or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
+    if x.size < 2 or x.min() == x.max() or y.min() == y.max():
         return RankReport(None, None, x.size, n_invalid, n_tied)
     from scipy.stats import kendalltau
 
@@ -104,13 +104,21 @@ def average_ranks(values: Floats) -> Floats:
 
 def correlation(values: Floats, target: Floats) -> Floats:
     """Return Pearson's r of every row of `values` (P, N) with `target` (N,); NaN where either is constant."""
-    x = values - values.mean(axis=-1, keepdims=True)
-    y = target - target.mean(axis=-1, keepdims=True)
+    x, y = _centred(values), _centred(target)
     with np.errstate(all="ignore"):
-        # scale first: squares of values near 1e200 overflow
-        x = x / np.max(np.abs(x), axis=-1, keepdims=True)
         r = (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
-    return np.clip(r, -1.0, 1.0)
+    return np.asarray(np.clip(r, -1.0, 1.0))
+
+
+def _centred(values: Floats) -> Floats:
+    """Subtract the mean along the last axis, scaled to [-1, 1]; NaN where the values are all equal."""
+    with np.errstate(all="ignore"):
+        # scaled twice: sums of values near 1e308 and squares of differences near 1e-200 are beyond float64
+        x = values / np.max(np.abs(values), axis=-1, keepdims=True)
+        # by comparison, since the mean of equal values need not be equal to them
+        x = np.where(x.max(axis=-1, keepdims=True) == x.min(axis=-1, keepdims=True), np.nan, x)
+        x = x - x.mean(axis=-1, keepdims=True)
+        return np.asarray(x / np.max(np.abs(x), axis=-1, keepdims=True))
 
 
 def spearman(values: Floats, target: Floats) -> Floats:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -82,17 +83,22 @@ class RunFolder:
                 os.fsync(file.fileno())
             os.replace(temporary, self.path / name)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise StorageError(
                 f"{self.path / name}: cannot be written: {error.strerror}; make room or choose another --out"
             ) from None
 
     def append(self, name: str, line: Mapping[str, Any]) -> None:
-        """Append one JSON line (`StorageError` if the disk refuses)."""
+        """Append one JSON line; `StorageError` if the disk refuses, and then no part of the line stays."""
+        path = self.path / name
+        size = path.stat().st_size if path.is_file() else 0
         try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
+            with suppress(OSError):
+                os.truncate(path, size)
             raise StorageError(f"{self.path / name}: cannot be written: {error.strerror}") from None
 
     def read(self, name: str) -> dict[str, Any]:
@@ -113,7 +119,7 @@ class RunFolder:
         if not path.is_file():
             return
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 if json.loads(line)["generation"] <= generation:
                     kept.append(line + "\n")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from proxygraph import variation
 from proxygraph.archive import HallOfFame, Individual
-from proxygraph.canon import canonical
+from proxygraph.canon import Canonicaliser
 from proxygraph.dag import Dag, Node
 from proxygraph.errors import ConfigError, ProxyGraphError
 from proxygraph.kernels.population import Population
@@ -118,6 +118,7 @@ class Search:
     evaluate: Population
     target: Floats
     seeds: Sequence[Dag] = ()
+    canonical: Canonicaliser = field(default_factory=Canonicaliser, init=False, repr=False)
 
     def start(self) -> SearchState:
         """Return generation 0: the seeds and random formulas."""
@@ -187,7 +188,7 @@ class Search:
                 counters["structural"] += 1
                 continue
             known[dag.key] = None
-            spelled = canonical(dag)
+            spelled = self.canonical(dag)
             if spelled.key != dag.key:
                 if spelled.key in known:
                     counters["algebraic"] += 1
@@ -252,6 +253,7 @@ def state_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Sear
         return tuple(Individual(Dag([node(n) for n in nodes], leaves), float(f)) for nodes, f in rows)
 
     try:
+        np.random.default_rng().bit_generator.state = data["rng"]  # refuses what is no such state
         return SearchState(
             int(data["generation"]),
             people(data["population"]),
@@ -261,5 +263,5 @@ def state_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Sear
             int(data["last_gain"]),
             dict(data["rng"]),
         )
-    except (KeyError, TypeError, ValueError, ProxyGraphError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ProxyGraphError) as error:
         raise ConfigError(f"the checkpoint is damaged ({error!r}); start again without --resume") from None

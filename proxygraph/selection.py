@@ -13,8 +13,9 @@ def tournament(
     population: Sequence[Individual], parsimony: float, rng: np.random.Generator, rounds: int = 5
 ) -> Individual:
     """Return the best of `rounds` random members, where every node costs `parsimony` of fitness."""
-    picks = rng.integers(len(population), size=rounds)
-    return max((population[i] for i in picks), key=lambda one: one.fitness - parsimony * one.size)
+    picks = [population[i] for i in rng.integers(len(population), size=rounds)]
+    best: Individual = max(picks, key=lambda one: one.fitness - parsimony * one.size)
+    return best
 
 
 def survivors(

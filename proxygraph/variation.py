@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from proxygraph.dag import FINENESS, Dag, Node, reachable
+from proxygraph.errors import ConfigError
 from proxygraph.leaves import COARSER, Axis, Leaf
 from proxygraph.ops import OPS, is_half_integer
 
+MAX_CONSTANT = 1e30
 FINER: Mapping[Axis, tuple[Axis, ...]] = {"row": ("layer",), "layer": ("element", "activation")}
 
 
@@ -31,6 +33,15 @@ class Grammar:
         Most nodes a formula may have.
     constants : tuple of float
         Values that random constants start from.
+    by_axis : mapping of str to tuple of str
+        The leaves on every axis.
+    unary, binary, reductions : tuple of str
+        `ops` by shape; ``pow`` is binary, but makes its constant itself.
+
+    Raises
+    ------
+    ConfigError
+        If no formula can be made of them.
     """
 
     leaves: Mapping[str, Leaf]
@@ -38,23 +49,27 @@ class Grammar:
     max_size: int = 20
     constants: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 10.0, 0.1, -1.0)
     by_axis: Mapping[Axis, tuple[str, ...]] = field(init=False)
+    unary: tuple[str, ...] = field(init=False)
+    binary: tuple[str, ...] = field(init=False)
+    reductions: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         axes: dict[Axis, tuple[str, ...]] = {}
         for axis in ("row", "layer", "element", "activation"):
             axes[axis] = tuple(name for name, leaf in self.leaves.items() if leaf.axis == axis)
         object.__setattr__(self, "by_axis", axes)
-
-    def arity(self, arity: int) -> list[str]:
-        """Elementwise operators with that many arguments; ``pow`` makes its constant itself."""
-        return [n for n in self.ops if OPS[n].kind == "elementwise" and OPS[n].arity == arity]
-
-    def reductions(self) -> list[str]:
-        """Reductions."""
-        return [n for n in self.ops if OPS[n].kind == "reduction"]
+        kinds = {"unary": ("elementwise", 1), "binary": ("elementwise", 2), "reductions": ("reduction", 1)}
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, tuple(n for n in self.ops if (OPS[n].kind, OPS[n].arity) == kind))
+        if not axes["row"] and not self.reachable_axes("row"):
+            raise ConfigError(
+                "no formula can be made: there is no leaf on the row axis, and none that can be reduced"
+            )
 
     def reachable_axes(self, axis: Axis) -> tuple[Axis, ...]:
         """Finer axes that have something to reduce to `axis`."""
+        if not self.reductions:
+            return ()
         return tuple(f for f in FINER.get(axis, ()) if self.by_axis[f] or self.reachable_axes(f))
 
 
@@ -78,8 +93,8 @@ def _grow(grammar: Grammar, rng: np.random.Generator, axis: Axis, budget: int, n
     if budget <= 1 and leaves:
         nodes.append(Node("leaf", leaves[rng.integers(len(leaves))]))
         return len(nodes) - 1
-    reductions = grammar.reductions() if finer else []
-    unary, binary = grammar.arity(1), grammar.arity(2)
+    reductions = grammar.reductions if finer else ()
+    unary, binary = grammar.unary, grammar.binary
     # going down to finer axes is where most statistics are; leaves of this axis are the short cut
     weights = np.array(
         [1.0 * bool(unary), 2.0 * bool(binary and budget > 2), 3.0 * bool(reductions), 0.5 * bool(leaves)]
@@ -195,13 +210,14 @@ def mutate_point(dag: Dag, grammar: Grammar, rng: np.random.Generator) -> Dag:
     if node.kind == "const":
         return mutate_constant(dag, grammar, rng)
     if node.kind == "leaf":
-        names: Sequence[str] = grammar.by_axis[dag.leaves[node.name].axis]
-        return _exchange(dag, at, Node("leaf", names[rng.integers(len(names))]), grammar)
+        leaves = grammar.by_axis[dag.leaves[node.name].axis]
+        return _exchange(dag, at, Node("leaf", leaves[rng.integers(len(leaves))]), grammar)
     op = OPS[node.name]
-    if op.kind == "reduction":
-        names = grammar.reductions()
-    else:
-        names = [n for n in grammar.arity(op.arity) if n != "pow" or _can_be_exponent(dag, node)]
+    names = (
+        {1: grammar.unary, 2: grammar.binary}[op.arity] if op.kind == "elementwise" else grammar.reductions
+    )
+    if not _can_be_exponent(dag, node):
+        names = tuple(name for name in names if name != "pow")
     if not names:
         return dag
     return _exchange(dag, at, Node("op", names[rng.integers(len(names))], node.args), grammar)
@@ -243,7 +259,7 @@ def mutate_insert(dag: Dag, grammar: Grammar, rng: np.random.Generator) -> Dag:
     at = slots[rng.integers(len(slots))]
     scion = list(reachable(dag.nodes, at))
     top = len(scion) - 1
-    unary, binary = grammar.arity(1), [n for n in grammar.arity(2) if n != "pow"]
+    unary, binary = grammar.unary, [n for n in grammar.binary if n != "pow"]
     if unary and (not binary or rng.random() < 0.5):
         scion.append(Node("op", unary[rng.integers(len(unary))], (top,)))
     elif binary:
@@ -278,6 +294,7 @@ def mutate_constant(dag: Dag, grammar: Grammar, rng: np.random.Generator) -> Dag
         value = -value
     else:
         value = float(value * np.exp(0.5 * rng.standard_normal()) if value else rng.standard_normal())
+        value = min(max(value, -MAX_CONSTANT), MAX_CONSTANT)
     return _exchange(dag, at, Node("const", value=value), grammar)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from proxygraph.errors import CompileError
 from proxygraph.infix import parse, text
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.leaves import STATISTICS, Leaf
-from proxygraph.ops import Op, register, unregister
+from proxygraph.ops import BUILTIN, OPS, Op, register, unregister
 from proxygraph.program import lower
 from proxygraph.source_parts import Parts
 from proxygraph.standalone.draws import drawn
@@ -31,7 +32,7 @@ from proxygraph.zoo import ZOO
 from segspace.transnas101 import Arch, build
 from tests.stats.networks import labels, maps, odd, odd_loss, plain
 from tests.strategies import formula_of, op_cases, random_dag, random_table
-from tests.test_symbolic import jittered
+from tests.test_symbolic import finite_inside, jittered
 
 TOLERANCE = 1e-6
 """Relative; both sides sum in float64, but passes are in float32 and may run in another order."""
@@ -246,9 +247,9 @@ def check_expression(dag: Dag, table: StatTable, rows: Mapping[int, Any]) -> int
     (off,) = ReferenceKernel(lower([dag]))(jittered(table, np.random.default_rng(0)))
     got = np.array([float(formula(*rows[i])) for i in range(table.n_rows)])
     steady = np.isclose(off, want, rtol=1e-9, atol=0, equal_nan=True)
-    if "std(" in text(dag):  # of equal values it may be 0 here and a rounding error there
-        steady &= np.isfinite(want)
-    np.testing.assert_allclose(got[steady], want[steady], rtol=1e-7, err_msg=text(dag))
+    # a standard deviation may be 0 here and a rounding error there, torch's pow(-0.0, -0.5) is another one
+    steady &= finite_inside(dag, table)
+    np.testing.assert_allclose(got[steady], want[steady], rtol=1e-7, atol=1e-14, err_msg=text(dag))
     return int(steady.sum())
 
 
@@ -257,15 +258,23 @@ def test_random_expressions_equal_the_reference():
     table = full(random_table(rng, n_rows=3))
     rows = {i: layers_of(table, i) for i in range(table.n_rows)}
     steady = 0
-    for _ in range(2000):
+    for _ in range(60):
         steady += check_expression(random_dag(rng, max_ops=12), table, rows)
-    assert steady > 250
+    assert steady > 100
 
 
 @pytest.mark.parametrize(("name", "axis"), op_cases())
 def test_every_operator_on_every_axis(name, axis):
     table = full(random_table(np.random.default_rng(1), n_rows=3))
     check_expression(formula_of(name, axis), table, {i: layers_of(table, i) for i in range(table.n_rows)})
+
+
+@pytest.mark.parametrize("name", sorted(name for name in BUILTIN if OPS[name].arity == 1))
+def test_invalid_numbers_stay_invalid(name):
+    dag = parse(f"{name}(zen)") if OPS[name].kind == "elementwise" else parse(f"{name}(depth)")
+    formula = generated(dag)["formula"]
+    nan = torch.tensor(math.nan, dtype=torch.float64)
+    assert math.isnan(formula([{"depth": nan}, {"depth": nan}], {"zen": nan}))
 
 
 @pytest.mark.parametrize(

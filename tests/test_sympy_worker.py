@@ -26,8 +26,8 @@ STUCK = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from proxygraph import sympy_worker
-sympy_worker.simplest, simplest = (lambda dag: sum(iter(int, 1)) if "zen" in dag.leaves else simplest(dag)), \\
-    sympy_worker.simplest
+simplest = sympy_worker.simplest
+sympy_worker.simplest = lambda dag: sum(iter(int, 1)) if "zen" in dag.leaves else simplest(dag)
 sympy_worker.serve()
 """
 
@@ -131,7 +131,7 @@ def test_a_worker_that_cannot_start(monkeypatch):
     )
     with (
         SympyWorker() as worker,
-        pytest.raises(BackendUnavailable, match="sympy halted; None in sys.modules"),
+        pytest.raises(BackendUnavailable, match="sympy halted"),
     ):
         worker.simplified(parse("zen"))
 

@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from proxygraph.dot import dot
 from proxygraph.infix import parse
 from proxygraph.kernels.fused_source import emit
+from proxygraph.latex import formula_tex, latex
 from proxygraph.leaves import Leaf
+from proxygraph.torch_source import formula_python
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 
@@ -28,6 +31,24 @@ def _iris() -> str:
     return fused("log(`sepal length (cm)`) * 2 - `petal width (cm)`**0.5", {n: Leaf(n, "row") for n in names})
 
 
+def _latex() -> str:
+    formulas = (
+        "sum(sum(abs(w * g)))",
+        "sum(log(sum(g_mean / g_std)))",
+        "sum(mean(((w - mean(w)) / std(w))**3))",
+        "(sum(depth) + 1.5e-7 * params) * -sum(l2(a - mean(a))**2 / hw)",
+        "max((l1(g) - mean(l1(g))) / std(l1(g)))",
+    )
+    return "\n\n".join(latex(parse(formula)) for formula in formulas) + "\n"
+
+
+def _python(formula: str, *columns: str) -> str:
+    provenance = {"problem": "golden", "seed": 0}
+    if columns:
+        return formula_python(parse(formula, {n: Leaf(n, "row") for n in columns}), provenance=provenance)
+    return formula_python(parse(formula), provenance=provenance)
+
+
 GOLDEN: Mapping[str, Callable[[], str]] = {
     "fused_snip.txt": partial(fused, "sum(sum(abs(w * g)))"),
     "fused_zico.txt": partial(fused, "sum(log(sum(g_mean / g_std)))"),
@@ -37,6 +58,12 @@ GOLDEN: Mapping[str, Callable[[], str]] = {
         fused, "mean((l2(a - max(a)) - mean(l2(a))) * std(w * mean(mean(abs(w)))) * numel)"
     ),
     "fused_rows.txt": _iris,
+    "latex.txt": _latex,
+    "formula_tex.txt": lambda: formula_tex(parse("sum(mean(abs(gs * w)))"), {"seed": 0}),
+    "dot.txt": lambda: dot(parse("sum(mean(abs(gs * w)) / numel)")) + "\n",
+    "python_zico.txt": partial(_python, "sum(log(sum(g_mean / g_std)))"),
+    "python_zscore.txt": partial(_python, "sum(mean(((w - mean(w)) / std(w))**3)) / log(params)"),
+    "python_table.txt": partial(_python, "log(`sepal length (cm)`) * 2 - x**0.5", "sepal length (cm)", "x"),
 }
 """File name below ``tests/golden/`` to the function that makes its text."""
 

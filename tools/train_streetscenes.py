@@ -125,6 +125,15 @@ def class_ious(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return ious
 
 
+def memory_format(width: int) -> torch.memory_format:
+    """Return channels-last, a third faster here, where it is safe.
+
+    The backward pass of a channels-last 1x1 convolution with stride 2 and fewer than 8 input channels corrupts
+    the heap (torch 2.13 on a CPU with AVX-512); multiples of 8 are checked against float64 in the tests.
+    """
+    return torch.channels_last if width % 8 == 0 else torch.contiguous_format
+
+
 def fitted(network: SegmentationNet, recipe: Recipe, data: Scenes, seed: int) -> SegmentationNet:
     """Train ``network`` in place by the recipe's whole schedule and return it."""
     rng = np.random.default_rng([seed, 77])
@@ -137,6 +146,7 @@ def fitted(network: SegmentationNet, recipe: Recipe, data: Scenes, seed: int) ->
     share = torch.bincount(data.train_labels.flatten(), minlength=len(streetscenes.CLASSES)).double()
     weights = (share / share.sum()).clamp(min=1e-4) ** recipe.class_weight_power
     weights = (weights / weights.mean()).float()
+    layout = memory_format(recipe.width)
     network.train()
     order = np.empty(0, np.int64)
     for _ in range(recipe.steps):
@@ -146,7 +156,7 @@ def fitted(network: SegmentationNet, recipe: Recipe, data: Scenes, seed: int) ->
         images, labels = data.train_images[chosen], data.train_labels[chosen]
         flip = torch.from_numpy(rng.random(len(chosen)) < 0.5)
         images[flip], labels[flip] = images[flip].flip(-1), labels[flip].flip(-1)
-        logits = network(images.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+        logits = network(images.contiguous(memory_format=layout)).permute(0, 2, 3, 1)
         loss = nn.functional.cross_entropy(logits.flatten(0, 2), labels.flatten(), weight=weights)
         optimiser.zero_grad()
         loss.backward()
@@ -160,7 +170,7 @@ def trained_row(arch: Arch, seed: int, recipe: Recipe, data: Scenes) -> Row:
     begin = time.process_time()
     n_classes = len(streetscenes.CLASSES)
     network = build(arch, classes=n_classes, width=recipe.width, stem_stride=recipe.stem_stride, seed=seed)
-    network = fitted(network.to(memory_format=torch.channels_last), recipe, data, seed)  # type: ignore[call-overload]
+    network = fitted(network.to(memory_format=memory_format(recipe.width)), recipe, data, seed)  # type: ignore[call-overload]
     counts = confusion(network, data.val_images, data.val_labels, n_classes)
     ious = class_ious(counts)
     accuracy = float(np.diag(counts).sum() / counts.sum())

@@ -121,8 +121,8 @@ def scaled(graph: Graph, factor: float, i: int) -> int:
     value = graph.value(rest)
     if value is not None and _exact(coef * value, coef, value):
         return graph.const(coef * value)
-    if coef == 0.0:
-        return graph.call("mul", graph.const(0.0), rest)
+    if coef == 0.0:  # off the row axis there is no constant zero
+        return graph.const(0.0) if graph.axes[rest] == "row" else graph.call("mul", graph.const(0.0), rest)
     if coef == 1.0:
         return rest
     if coef == -1.0:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxygraph.dag import FINENESS, Dag
+from proxygraph.errors import UnknownName
 from proxygraph.kernels.reference import reduce as reference_reduce
 from proxygraph.leaves import Axis
 from proxygraph.ops import BUILTIN, OPS
@@ -81,9 +82,21 @@ class Population:
         self.repeats = {axis: np.diff(offsets) for axis, offsets in table.offsets.items()}
         # reduceat cannot express an empty group; such tables take the slow path
         self.regular = {axis: bool((n > 0).all()) for axis, n in self.repeats.items()}
+        fine = [column for name, column in table.columns.items() if FINENESS[table.leaves[name].axis] == 2]
+        self.fine_dtype = np.result_type(np.float32, *{column.dtype for column in fine})
 
     def __call__(self, dags: Sequence[Dag]) -> NDArray[np.float64]:
-        """Return the values of every formula, shape (P, N); NaN and inf are kept."""
+        """Return the values of every formula, shape (P, N); NaN and inf are kept.
+
+        Raises
+        ------
+        UnknownName
+            If the table lacks a leaf.
+        """
+        for dag in dags:
+            for name in dag.leaves:
+                if name not in self.table.columns:
+                    raise UnknownName(f"the formula needs the leaf {name!r}, which the table lacks")
         out = np.empty((len(dags), self.table.n_rows))
 
         def work(first: int) -> None:
@@ -147,9 +160,8 @@ class Population:
             values = np.repeat(values, self.repeats["layer"])
         if to == "layer":
             return values
-        # a layer value may be float64 (reductions are); on the fine axes float32 is kept, or every pass
-        # doubles
-        return np.repeat(values.astype(np.float32), self.repeats[to])
+        # a layer value may be float64 (reductions are); fine axes stay float32, or passes take twice as long
+        return np.repeat(values.astype(self.fine_dtype, copy=False), self.repeats[to])
 
     def reduce(self, op: str, values: Array, axis: Axis) -> Array:
         """Reduce values on `axis` to the axis one step coarser."""
@@ -167,13 +179,15 @@ class Population:
             return np.sqrt(self.total(np.square(values), starts) * (counts / n))
         if op == "count":
             return counts + 0.0 * self.total(values, starts)
+        if op == "std":
+            if values.dtype == np.float64:  # as in the reference: equal values have a deviation of exactly 0
+                values = values - np.repeat(values[starts], n)
+            means = self.total(values, starts) / n
+            return np.sqrt(
+                self.total(np.square(values - np.repeat(means.astype(values.dtype), n)), starts) / n
+            )
         sums = self.total(values, starts)
-        if op == "sum":
-            return sums * (counts / n)
-        if op == "mean":
-            return sums / n
-        centred = values - np.repeat((sums / n).astype(values.dtype), n)
-        return np.sqrt(self.total(np.square(centred), starts) / n)
+        return sums * (counts / n) if op == "sum" else sums / n
 
     @staticmethod
     def total(values: Array, starts: Array) -> Array:

@@ -160,11 +160,11 @@ def hessian_gradient(recorder: Recorder, loss: Tensor) -> dict[str, Tensor]:
     ]
     weights = [weight for _, weight in pairs]
     products = {r.name: torch.zeros_like(r.w) for r in recorder.layers}
-    first = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+    first = recorder.subject.differentiate([loss], weights, twice=True)
     used = [g for g in first if g is not None and g.requires_grad]
     if not used:
         return products  # the loss is linear in the weights
-    second = torch.autograd.grad(used, weights, [g.detach() for g in used], allow_unused=True)
+    second = recorder.subject.differentiate(used, weights, [g.detach() for g in used])
     for (record, _), product in zip(pairs, second, strict=True):
         if product is not None:
             products[record.name] += product.reshape(-1)[record.elements]

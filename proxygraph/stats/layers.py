@@ -78,7 +78,7 @@ class Geometry:
     def filters(self, weight: Tensor, which: Tensor) -> Tensor:
         """Return the filters of the output channels `which`, shape (len(which), fan_in)."""
         if not self.transposed:
-            return weight.flatten(1)[which]
+            return weight.flatten(1).index_select(0, which)
         # (c_in, c_out / groups, *kernel): a group is a block of input channels
         grouped = weight.reshape(self.groups, self.c_in // self.groups, self.c_out // self.groups, -1)
         per_group = self.c_out // self.groups

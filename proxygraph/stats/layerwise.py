@@ -34,8 +34,8 @@ def code_kernel(positive: Tensor) -> Tensor:
         The codes: which values are above zero. K = X X' + (1-X)(1-X)' of Mellor et al. (2021).
     """
     x = positive.float()
-    ones = x.sum(1).double()
-    both = (x @ x.T).double()
+    both = (x @ x.T).double()  # values above zero in both images
+    ones = both.diagonal()
     return 2 * both - ones[:, None] - ones + positive.shape[1]
 
 
@@ -82,7 +82,7 @@ def least_eigenvalue(values: Tensor, key: Sequence[int]) -> float:
     the network. A constant channel correlates with nothing, itself included.
     """
     which = torch.from_numpy(prefix(key, values.shape[1], CORRELATED_CHANNELS)).to(values.device)
-    correlation = _correlation(values[:, which].transpose(0, 1).flatten(1))
+    correlation = _correlation(values.index_select(1, which).transpose(0, 1).flatten(1))
     if not torch.isfinite(correlation).all():
         return math.nan
     return max(0.0, float(torch.linalg.eigvalsh(correlation)[0]))
@@ -93,7 +93,8 @@ def filter_log_det(weight: Tensor, geometry: Geometry, key: Sequence[int]) -> fl
     which = torch.from_numpy(prefix(key, geometry.c_out, CORRELATED_FILTERS)).to(weight.device)
     correlation = _correlation(geometry.filters(weight, which)) * (1 - SHRINKAGE)
     correlation.fill_diagonal_(1.0)
-    return log_det(correlation) if bool(torch.isfinite(correlation).all()) else math.nan
+    factor, failed = torch.linalg.cholesky_ex(correlation)  # NaN and inf fail
+    return math.nan if int(failed) else 2 * float(factor.diagonal().log().sum())
 
 
 def _correlation(x: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def _centred(x: Tensor) -> Tensor:
     """Return the rows of `x` less their means; a row constant up to rounding becomes 0."""
     centred = x - x.mean(1, keepdim=True)
     constant = centred.norm(dim=1) <= ROUNDING * x.norm(dim=1)
-    return centred.masked_fill_(constant[:, None], 0.0)
+    return centred.masked_fill_(constant[:, None], 0.0) if bool(constant.any()) else centred
 
 
 def fisher_information(output: Tensor, gradient: Tensor) -> float:

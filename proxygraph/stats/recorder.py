@@ -277,7 +277,7 @@ class Recorder:
         wanted = [weight for _, weight in full] + [self.anchor] + ([at] if at is not None else [])
         self._pairing = pairing
         try:
-            found = torch.autograd.grad(scalar, wanted, retain_graph=keep, allow_unused=True)
+            found = self.subject.differentiate([scalar], wanted, keep=keep)
         finally:
             self._pairing = False
         for (record, _), gradient in zip(full, found, strict=False):
@@ -286,7 +286,7 @@ class Recorder:
         sums, self._sums = self._sums, {}
         if at is None:
             return sums, None
-        return sums, found[-1] if found[-1] is not None else torch.zeros_like(at)
+        return sums, torch.zeros_like(at) if found[-1] is None else found[-1]
 
     def paired(self, record: Record) -> tuple[Tensor, Tensor]:
         """Return the samples of a layer's output and of its gradient, over all calls, in random order."""

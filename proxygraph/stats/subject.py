@@ -8,7 +8,7 @@ never written; what a forward pass sets besides is put back.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,8 @@ class Subject:
         Where and in what the passes run: half-precision weights are examined in float32.
     parameters : dict of str to Tensor
         Detached; they share the caller's memory unless device or dtype differ. Never written.
+    slots : list of (dict, str, str)
+        Where each parameter is held: the dict of its module, the key there, its name (tied ones have one).
     """
 
     row: str
@@ -46,6 +48,7 @@ class Subject:
     device: torch.device
     dtype: torch.dtype
     parameters: dict[str, Tensor]
+    slots: list[tuple[dict[str, Any], str, str]]
 
     @staticmethod
     def of(row: str, model: nn.Module, device: torch.device | str | None = None) -> Subject:
@@ -58,25 +61,33 @@ class Subject:
             raise ConfigError(f"network {row!r}: {lazy[0]!r} has no shape yet; run the network once before")
         where = torch.device(device) if device is not None else _first(named, torch.device("cpu"), "device")
         parameters = {name: _standin(p, where) for name, p in named.items()}
+        names = {id(p): name for name, p in named.items()}
+        held = [(m._parameters, key, p) for m in model.modules() for key, p in m._parameters.items()]
+        slots: list[tuple[dict[str, Any], str, str]] = [
+            (g, key, names[id(p)]) for g, key, p in held if p is not None
+        ]
         floating = {name: p for name, p in parameters.items() if p.is_floating_point()}
-        return Subject(row, model, where, _first(floating, torch.float32, "dtype"), parameters)
+        return Subject(row, model, where, _first(floating, torch.float32, "dtype"), parameters, slots)
 
     @contextmanager
     def standing_in(
         self, parameters: Mapping[str, Tensor], dtype: torch.dtype | None = None
     ) -> Iterator[None]:
         """Let the module hold `parameters` and copies of its buffers, until the backward pass has ended."""
-        names = {id(p): name for name, p in self.model.named_parameters()}  # of tied ones, one name
-        buffers = {id(b): _standin(b, self.device, dtype).clone() for b in self.model.buffers()}
-        with same_attributes(self.model), parametrize.cached():  # a parametrized weight: one tensor for all
-            for module in self.model.modules():
-                for key, own in module._parameters.items():
-                    if own is not None:
-                        module._parameters[key] = parameters[names[id(own)]]  # type: ignore[assignment]
-                for key, held in module._buffers.items():
-                    if held is not None:
-                        module._buffers[key] = buffers[id(held)]
-            yield
+        groups = [module._buffers for module in self.model.modules()]
+        buffers = [(group, key, b) for group in groups for key, b in group.items() if b is not None]
+        copies = {id(b): _standin(b, self.device, dtype).clone() for _, _, b in buffers}
+        own = [(group, key, group[key]) for group, key, _ in self.slots]
+        try:
+            for group, key, name in self.slots:
+                group[key] = parameters[name]
+            for kept, key, buffer in buffers:
+                kept[key] = copies[id(buffer)]
+            with parametrize.cached():  # a parametrized weight: one tensor for all who ask
+                yield
+        finally:
+            for group, key, tensor in [*own, *buffers]:
+                group[key] = tensor
 
     def run(self, inputs: Tensor) -> Any:
         """Return the output for `inputs`; inside `standing_in`."""
@@ -88,6 +99,29 @@ class Subject:
             mode = "train" if self.model.training else "eval"
             what = f"network {self.row!r}: its forward pass in {mode} mode on {tuple(inputs.shape)} failed"
             raise ConfigError(f"{what}: {reason(error)}; give it batches it can be trained on") from error
+
+    def differentiate(
+        self,
+        outputs: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        weights: Sequence[Tensor] | None = None,
+        *,
+        keep: bool = False,
+        twice: bool = False,
+    ) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the sum of `outputs`, each times its weights; None where there is none."""
+        try:
+            return torch.autograd.grad(
+                outputs, inputs, weights, retain_graph=keep or twice, create_graph=twice, allow_unused=True
+            )
+        except ConfigError:
+            raise
+        except RuntimeError as error:
+            order = "second backward pass" if twice or weights is not None else "backward pass"
+            what = f"network {self.row!r}: its {order} failed: {reason(error)}"
+            raise ConfigError(
+                f"{what}; such a network cannot be trained, or not be differentiated twice"
+            ) from error
 
     def to_input(self, inputs: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return a copy of `inputs` on the subject's device; floating point in the subject's dtype."""

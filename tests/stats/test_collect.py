@@ -368,3 +368,64 @@ def test_refused_with_a_reason(change: dict[str, Any], error: type[Exception], t
 def test_one_value_per_channel_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"network 'tiny': .*train mode.*more than 1 value per channel"):
         collect(nn.Sequential(nn.Conv2d(3, 2, 8), nn.BatchNorm2d(2)), labels(1, images=1), CE, row="tiny")
+
+
+class Scribbling(nn.Module):
+    """Changes in place what a layer has read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 32), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        out: Tensor = self.b(h)
+        h.mul_(2.0)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("samples", "text"),
+    [(1, "'b' is changed in place after use"), (None, "its backward pass failed: .*inplace")],
+)
+def test_inputs_changed_in_place_are_refused(samples: int | None, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"network 'model': .*{text}"):
+        collect(
+            Scribbling(), (torch.randn(2, 8), torch.zeros(2, 32)), F.mse_loss, leaves=["g"], samples=samples
+        )
+
+
+class _First(torch.autograd.Function):
+    """Doubles; differentiable once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _Second.apply(gradient)
+
+
+class _Second(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise RuntimeError("derivative not implemented")
+
+
+def test_a_network_that_has_no_second_derivative() -> None:
+    class Once(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = _First.apply(super().forward(x))
+            return out
+
+    batch = (torch.randn(2, 4), torch.zeros(2, 4))
+    assert (collect(Once(4, 4), batch, F.mse_loss, leaves=["g"]).columns["g"] != 0).any()
+    with pytest.raises(
+        ConfigError, match="second backward pass failed: RuntimeError: derivative not implemented"
+    ):
+        collect(Once(4, 4), batch, F.mse_loss, leaves=["hg"])

@@ -1,5 +1,6 @@
 """The ground-truth tool: sample, rows, resuming, metric, determinism. Trainings here are tiny."""
 
+import copy
 import csv
 import importlib.util
 import json
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 
 from proxygraph.errors import ConfigError, ParseError
 from segspace.streetscenes import CLASSES
-from segspace.transnas101 import Arch
+from segspace.transnas101 import Arch, build
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "train_streetscenes.py"
@@ -82,6 +83,29 @@ def test_ious_equal_torchmetrics() -> None:
     theirs = MulticlassJaccardIndex(7, average="none")(logits, labels).numpy()
     np.testing.assert_allclose(ious[:6], theirs[:6], rtol=1e-6)
     assert np.nanmean(ious) == pytest.approx(MulticlassJaccardIndex(7)(logits, labels).item(), rel=1e-6)
+
+
+def test_gradients_of_the_recipe_s_memory_format_are_right() -> None:
+    """Every gradient of one step beside float64; the layout of memory once broke a convolution (see the tool)."""
+    recipe = tool.Recipe()
+    network = build(
+        Arch.parse("64-41414-2_12_212"), classes=5, width=recipe.width, stem_stride=recipe.stem_stride
+    )
+    network = network.to(memory_format=tool.memory_format(recipe.width))  # type: ignore[call-overload]
+    exact = copy.deepcopy(network).double()
+    x, y = torch.randn(4, 3, 48, 48), torch.randint(0, 5, (4, 48, 48))
+    nn.functional.cross_entropy(
+        network(x.contiguous(memory_format=tool.memory_format(recipe.width))), y
+    ).backward()
+    nn.functional.cross_entropy(exact(x.double()), y).backward()
+    norms = [
+        (float((a.grad - b.grad).norm()), float(b.grad.norm()))
+        for a, b in zip(network.parameters(), exact.parameters(), strict=True)
+        if a.grad is not None and b.grad is not None
+    ]
+    total = np.linalg.norm([size for _, size in norms])
+    assert len(norms) > 100
+    assert max(error for error, _ in norms) < 1e-4 * total
 
 
 def test_training_is_repeatable_and_seeded() -> None:
