@@ -119,6 +119,7 @@ LAWS: tuple[Rule, ...] = (
     # products: like factors are collected; |a| in [1e-18, 1e18], where no power in use over- or underflows
     Rule("a * a", "square(a)"),
     Rule("a * 1", "a"),
+    Rule("a * 0", "0", "a finite"),
     Rule("a * -1", "-a"),
     Rule("a / a", "1", "a != 0, a finite"),
     Rule("a / (b / c)", "a * c / b", "b, c != 0, else the left side is not finite"),

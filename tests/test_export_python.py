@@ -287,6 +287,7 @@ def test_invalid_numbers_stay_invalid(name):
         "2 / 0",
         "sum(mean(w - mean(mean(w) + sum(depth))))",
         "params + params",
+        "sum(mean(w - log(mean(mean(abs(w)))) * log(params + 2)))",
         "mean(depth) + max(depth * mean(depth * max(depth)))",
         "cube(sum(depth) + 1)",
         "sum(count(w) + count(a))",

@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -170,7 +170,8 @@ def trained_row(arch: Arch, seed: int, recipe: Recipe, data: Scenes) -> Row:
     begin = time.process_time()
     n_classes = len(streetscenes.CLASSES)
     network = build(arch, classes=n_classes, width=recipe.width, stem_stride=recipe.stem_stride, seed=seed)
-    network = fitted(network.to(memory_format=memory_format(recipe.width)), recipe, data, seed)  # type: ignore[call-overload]
+    network.to(memory_format=memory_format(recipe.width))  # type: ignore[call-overload]
+    fitted(network, recipe, data, seed)
     counts = confusion(network, data.val_images, data.val_labels, n_classes)
     ious = class_ious(counts)
     accuracy = float(np.diag(counts).sum() / counts.sum())
@@ -290,7 +291,12 @@ class _Stop:
 
 
 def train_all(
-    plan: Sequence[tuple[Arch, int]], recipe: Recipe, work: Path, workers: int, progress: Progress
+    plan: Sequence[tuple[Arch, int]],
+    recipe: Recipe,
+    work: Path,
+    pool: Executor,
+    workers: int,
+    progress: Progress,
 ) -> bool:
     """Train what the folder lacks, append each row as it comes, return whether the plan is complete.
 
@@ -303,7 +309,6 @@ def train_all(
     todo = [(arch, seed) for arch, seed in plan if (str(arch), seed) not in done][::-1]
     bar = progress.add_task("training", total=len(plan), completed=len(plan) - len(todo))
     stop = _Stop()
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker, initargs=(recipe,))
     waiting: set[Future[Row]] = set()
     try:
         with path.open("a", encoding="utf-8") as file:
@@ -320,7 +325,6 @@ def train_all(
                     progress.console.print(f"{datetime.now(UTC):%H:%M:%S} {note}")
     finally:
         stop.restore()
-        pool.shutdown(wait=not waiting, cancel_futures=True)
     return not todo
 
 
@@ -398,8 +402,9 @@ def run(
     """Train what is missing; stop with Ctrl-C and run again to go on."""
     recipe, plan = Recipe(), planned(networks, second_seeds)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with _owned(work, recipe), Progress(*columns) as progress:
-        complete = train_all(plan, recipe, work, workers, progress)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker, initargs=(recipe,))
+    with _owned(work, recipe), Progress(*columns) as progress, pool:
+        complete = train_all(plan, recipe, work, pool, workers, progress)
     print(json.dumps(noise(read_rows(work / "rows.csv"))))
     if not complete:
         raise typer.Exit(130)
