@@ -299,7 +299,9 @@ class Dag:
         return graph
 
     @classmethod
-    def from_graph(cls, graph: nx.MultiDiGraph[Any], leaves: Mapping[str, Leaf] = STATISTICS) -> Dag:
+    def from_graph(
+        cls, graph: nx.MultiDiGraph[Any], leaves: Mapping[str, Leaf] = STATISTICS, root_axis: Axis | None = "row"
+    ) -> Dag:
         """Read a networkx graph made like `graph`.
 
         Raises
@@ -333,7 +335,7 @@ class Dag:
         roots = [i for i, n in enumerate(order) if graph.out_degree(n) == 0]
         if len(roots) != 1:
             raise InvalidDag(f"a formula has one root; the graph has {len(roots)}")
-        return cls(reachable(nodes, roots[0]), leaves)
+        return cls(reachable(nodes, roots[0]), leaves, root_axis)
 
     def to_json(self) -> dict[str, Any]:
         """Return the formula as plain data: networkx node-link form plus the leaves it uses."""
@@ -344,7 +346,7 @@ class Dag:
         return {"format": FORMAT, "version": VERSION, "leaves": leaves, **data}
 
     @classmethod
-    def from_json(cls, data: Any) -> Dag:
+    def from_json(cls, data: Any, root_axis: Axis | None = "row") -> Dag:
         """Read what `to_json` wrote.
 
         Raises
@@ -367,7 +369,7 @@ class Dag:
             leaves = {str(name): _leaf_from_json(str(name), row) for name, row in data["leaves"].items()}
         except (KeyError, TypeError, ValueError, AttributeError, nx.NetworkXException) as error:
             raise ParseError(f"not a formula in node-link form: {error!r}") from None
-        return cls.from_graph(graph, leaves)
+        return cls.from_graph(graph, leaves, root_axis)
 
     def __repr__(self) -> str:
         return f"Dag({list(self.nodes)!r})"

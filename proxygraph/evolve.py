@@ -202,7 +202,7 @@ def _finished(state: SearchState, seconds: float, problem: Problem, split: Split
     best = next(one for one in front if one.dag.key == best.dag.key)
     counters = state.counters
     return {
-        "problem": {"name": problem.name, "target": problem.target_name,
+        "problem": {"name": problem.name, "target": problem.target_name, "tabular": not problem.table.offsets,
                     "rows": {part: len(getattr(split, part)) for part in ("train", "validation", "test")}},
         "objective": judge.name,
         "seed": settings["seed"],
@@ -233,7 +233,7 @@ def _store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: Sea
             for one in state.hall.members]
     folder.write("hall_of_fame.csv", csv_text(hall))
     folder.write("formula.tex", formula_tex(best.dag, provenance=provenance))
-    folder.write("formula.py", formula_python(best.dag, provenance=provenance))
+    folder.write("formula.py", formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"]))
     folder.write("result.json", json.dumps(result, indent=2) + "\n")
 
 

@@ -31,8 +31,9 @@ def export(
 
     if format not in FORMATS:
         raise ConfigError(f"no format {format!r}; known: {', '.join(FORMATS)}")
-    entry = chosen(RunFolder(run).read("result.json"), run, size)
-    content = rendered(formula_of(entry, run), format, entry)
+    result = RunFolder(run).read("result.json")
+    entry = chosen(result, run, size)
+    content = rendered(formula_of(entry, run), format, entry, tabular=bool(result["problem"]["tabular"]))
     if out is None:
         print(content)
         return
@@ -81,7 +82,7 @@ def formula_of(entry: dict[str, Any], run: Path) -> Dag:
     return dag
 
 
-def rendered(dag: Dag, format: str, entry: dict[str, Any]) -> str:
+def rendered(dag: Dag, format: str, entry: dict[str, Any], *, tabular: bool) -> str:
     """Return a formula in one of `FORMATS`."""
     if format == "text":
         from proxygraph.infix import text
@@ -95,7 +96,7 @@ def rendered(dag: Dag, format: str, entry: dict[str, Any]) -> str:
         from proxygraph.torch_source import formula_python
 
         scored = {part: json.dumps(entry[part]) for part in ("train", "validation", "test") if part in entry}
-        return formula_python(dag, provenance=scored).rstrip("\n")
+        return formula_python(dag, provenance=scored, tabular=tabular).rstrip("\n")
     if format == "sympy":
         from proxygraph.symbolic import to_sympy
 

@@ -116,8 +116,8 @@ def _relu(np: Any, a: Any) -> Any:
 
 
 def _sigmoid(np: Any, a: Any) -> Any:
-    # 0.5*(1+tanh(a/2)) is the logistic function without overflow on either side
-    return 0.5 * (1.0 + np.tanh(0.5 * a))
+    # exp(-a) may overflow to inf, and 1/inf = 0 is right; 0.5*(1+tanh(a/2)) would lose all digits below -36
+    return 1.0 / (1.0 + np.exp(-a))
 
 
 def _scaled_sum(np: Any, v: Any, count: float) -> Any:
@@ -164,8 +164,8 @@ _UNARY = (
            latex=r"\frac{{1}}{{{0}}}", nonneg="args", domain="a != 0"),
     _unary("tanh", lambda np, a: np.tanh(a), "math.tanh({0})", "torch.tanh({0})", lambda sp, a: sp.tanh(a),
            latex=r"\tanh\left({0}\right)", nonneg="args", cost=0.45),
-    _unary("sigmoid", _sigmoid, "(0.5 * (1.0 + math.tanh(0.5 * {0})))",
-           "(0.5 * (1.0 + torch.tanh(0.5 * {0})))",
+    _unary("sigmoid", _sigmoid, "(1.0 / (1.0 + math.exp(-{0})))",
+           "(1.0 / (1.0 + torch.exp(-{0})))",
            lambda sp, a: 1 / (1 + sp.exp(-a)), latex=r"\sigma\left({0}\right)", nonneg="always", cost=0.45),
     _unary("relu", _relu, "np.maximum({0}, 0.0)", "torch.relu({0})", lambda sp, a: sp.Max(a, 0),
            latex=r"\max\left({0}, 0\right)", nonneg="always"),

@@ -50,7 +50,7 @@ class Measurement:
     """
 
     size: int = 64
-    images: int = 4
+    images: int = 8
     batches: int = 2
     samples: int = 512
     width: int = 64

@@ -132,36 +132,112 @@ def test_the_order_of_commutative_arguments_means_nothing(dag: Dag, flips: list[
 
 SAME = [
     ["params + zen + jacov", "jacov + (params + zen)", "(zen + jacov) + params", "params - (-zen - jacov)"],
-    ["params * zen * jacov", "jacov * (params * zen)", "zen / (1 / (jacov * params))", "zen / inv(jacov * params)"],
+    [
+        "params * zen * jacov",
+        "jacov * (params * zen)",
+        "zen / (1 / (jacov * params))",
+        "zen / inv(jacov * params)",
+    ],
     ["params - zen", "-(zen - params)", "params + -zen", "-1 * zen + params", "params + zen - 2 * zen"],
-    ["params + params", "2 * params", "params * 2", "3 * params - params", "params / 0.5", "4 * params * 0.5"],
-    ["zen ** 2", "zen * zen", "square(zen)", "abs(zen) * abs(zen)", "square(-zen)", "zen ** 3 / zen", "abs(zen)**2"],
-    ["abs(zen)", "sqrt(zen * zen)", "zen * sign(zen)", "max(zen, -zen)", "-min(zen, -zen)", "abs(-2 * zen) / 2"],
-    ["relu(zen)", "max(zen, 0)", "max(0, zen)", "relu(relu(zen))", "relu(2 * zen) / 2", "max(0, max(zen, 0))"],
+    [
+        "params + params",
+        "2 * params",
+        "params * 2",
+        "3 * params - params",
+        "params / 0.5",
+        "4 * params * 0.5",
+    ],
+    [
+        "zen ** 2",
+        "zen * zen",
+        "square(zen)",
+        "abs(zen) * abs(zen)",
+        "square(-zen)",
+        "zen ** 3 / zen",
+        "abs(zen)**2",
+    ],
+    [
+        "abs(zen)",
+        "sqrt(zen * zen)",
+        "zen * sign(zen)",
+        "max(zen, -zen)",
+        "-min(zen, -zen)",
+        "abs(-2 * zen) / 2",
+    ],
+    [
+        "relu(zen)",
+        "max(zen, 0)",
+        "max(0, zen)",
+        "relu(relu(zen))",
+        "relu(2 * zen) / 2",
+        "max(0, max(zen, 0))",
+    ],
     ["exp(zen + jacov)", "exp(zen) * exp(jacov)", "exp(zen) / exp(-jacov)", "inv(exp(-jacov - zen))"],
-    ["log(params * swap)", "log(params) + log(swap)", "log(params) - log(1 / swap)", "log(swap) - log(inv(params))"],
+    [
+        "log(params * swap)",
+        "log(params) + log(swap)",
+        "log(params) - log(1 / swap)",
+        "log(swap) - log(inv(params))",
+    ],
     ["log1p(params)", "log(1 + params)", "log(params + 1)", "log(0.5 + params + 0.5)"],
-    ["max(params, max(zen, jacov))", "max(max(params, zen), jacov)", "max(zen, max(params, max(jacov, zen)))"],
+    [
+        "max(params, max(zen, jacov))",
+        "max(max(params, zen), jacov)",
+        "max(zen, max(params, max(jacov, zen)))",
+    ],
     ["max(params, 3)", "max(max(params, 2), 3)", "max(3, max(1, params))"],
-    ["params", "inv(inv(params))", "abs(params)", "relu(params)", "max(params, -1 * params)", "params ** 1", "--params"],
+    [
+        "params",
+        "inv(inv(params))",
+        "abs(params)",
+        "relu(params)",
+        "max(params, -1 * params)",
+        "params ** 1",
+        "--params",
+    ],
     ["1 / params", "params ** (-1)", "inv(params)", "zen / (zen * params)", "params ** 0.5 / params ** 1.5"],
     ["sum(l1(w))", "sum(sum(abs(w)))", "sum(l1(-w))", "l1(sum(abs(w)))", "sum(l1(3 * w)) / 3"],
-    ["sum(std(w))", "sum(std(w - mean(w)))", "sum(std(3 - w))", "sum(std(w + numel))", "sum(std(params - w))"],
+    [
+        "sum(std(w))",
+        "sum(std(w - mean(w)))",
+        "sum(std(3 - w))",
+        "sum(std(w + numel))",
+        "sum(std(params - w))",
+    ],
     ["sum(mean(w) * numel)", "sum(mean(w * numel))", "sum(mean(numel * w))", "sum(numel / (1 / mean(w)))"],
     ["sum(max(-w))", "-sum(min(w))", "sum(-min(w))", "sum(max(-3 * w)) / 3"],
-    ["mean(max(w) + numel)", "mean(max(w + numel))", "mean(max(w)) + mean(numel)", "mean(max(numel + w))"][:2],
+    ["mean(max(w) + numel)", "mean(max(w + numel))", "mean(max(w)) + mean(numel)", "mean(max(numel + w))"][
+        :2
+    ],
     ["sum(sum(square(w)))", "sum(l2(w) ** 2)", "sum(l2(w) * l2(-w))", "sum(sum(w * w))"],
     ["sum(exp(max(w)))", "sum(max(exp(w)))", "sum(exp(-min(-w)))"],
     ["sum(log(min(g_std)))", "sum(min(log(g_std)))"],
     ["sum(count(w))", "sum(count(exp(w)))", "sum(count(w * numel))", "sum(count(2 - abs(w)))"],
-    ["(params - zen) * (jacov - swap)", "(zen - params) * (swap - jacov)", "-(params - zen) * (swap - jacov)"],
+    [
+        "(params - zen) * (jacov - swap)",
+        "(zen - params) * (swap - jacov)",
+        "-(params - zen) * (swap - jacov)",
+    ],
     ["sin(params - zen)", "-sin(zen - params)"],
     ["cos(params - zen)", "cos(zen - params)", "cos(abs(params - zen))"],
     ["tanh(params)", "abs(tanh(params))", "-tanh(-params)", "relu(tanh(params))", "tanh(abs(params))"],
     ["2.5 * params", "5 * params / 2", "(params + params) * 1.25", "params / 0.4", "params * inv(0.4)"],
-    ["sign(zen)", "sign(2 * zen)", "sign(sign(zen))", "-sign(-3 * zen)", "sign(cube(zen))", "sign(tanh(zen))"],
+    [
+        "sign(zen)",
+        "sign(2 * zen)",
+        "sign(sign(zen))",
+        "-sign(-3 * zen)",
+        "sign(cube(zen))",
+        "sign(tanh(zen))",
+    ],
     ["zen ** 1.5", "sqrt(zen) * zen", "zen ** 2 / sqrt(zen)", "sqrt(zen) ** 3", "cube(sqrt(zen))"],
-    ["3 * log(zen)", "log(cube(zen))", "log(zen) + log(zen) + log(zen)", "6 * log(sqrt(zen))", "log(zen ** 3)"],
+    [
+        "3 * log(zen)",
+        "log(cube(zen))",
+        "log(zen) + log(zen) + log(zen)",
+        "6 * log(sqrt(zen))",
+        "log(zen ** 3)",
+    ],
     ["params - params", "0 * zen", "zen * 0 + 0", "params / swap - params / swap"],
 ]
 
@@ -261,7 +337,9 @@ def test_the_sign_of_a_leaf_counts():
 
 
 def test_user_operators():
-    register(Op("hypot", 2, "elementwise", lambda np, a, b: np.hypot(a, b), commutative=True, nonneg="always"))
+    register(
+        Op("hypot", 2, "elementwise", lambda np, a, b: np.hypot(a, b), commutative=True, nonneg="always")
+    )
     register(Op("swish", 1, "elementwise", lambda np, a: a / (1 + np.exp(-a))))
     register(Op("spread", 1, "reduction", lambda np, v, count: np.max(v) - np.min(v), nonneg="always"))
     try:

@@ -265,12 +265,21 @@ def test_axis_of_elementwise_operators(axes, result):
         ([PARAMS, op("abs", 2), op("abs", 1)], r"node 1 \(abs\): argument 2 does not stand before it"),
         ([PARAMS, op("abs", -1)], r"node 1 \(abs\): argument -1 does not stand before it"),
         ([PARAMS, op("sum", 0)], r"node 1 \(sum\): cannot reduce a value that is on the row axis already"),
-        ([W, A, op("mul", 0, 1)], r"node 2 \(mul\): arguments on the axes element and activation do not pair up"),
+        (
+            [W, A, op("mul", 0, 1)],
+            r"node 2 \(mul\): arguments on the axes element and activation do not pair up",
+        ),
         ([W, op("sum", 0)], "the root is on the layer axis, not on the row axis; reduce it once more"),
-        ([PARAMS, const(2.0)], r"one root, the last node; here node 0 \(params\), node 1 \(2.0\) lead nowhere"),
+        (
+            [PARAMS, const(2.0)],
+            r"one root, the last node; here node 0 \(params\), node 1 \(2.0\) lead nowhere",
+        ),
         ([const(math.inf)], "node 0: constant inf is not finite"),
         ([const(math.nan)], "node 0: constant nan is not finite"),
-        ([PARAMS, const(0.3), op("pow", 0, 1)], r"node 2 \(pow\): the exponent must be a constant multiple of 0.5"),
+        (
+            [PARAMS, const(0.3), op("pow", 0, 1)],
+            r"node 2 \(pow\): the exponent must be a constant multiple of 0.5",
+        ),
         ([PARAMS, const(16.5), op("pow", 0, 1)], r"at most 16 in size; write exp\(b\*log\(a\)\)"),
         ([PARAMS, op("pow", 0, 0)], r"node 1 \(pow\): the exponent must be a constant"),
         ([PARAMS, Node("leaf", "zen", (0,))], "node 1: only operators have arguments, this is a leaf"),
@@ -305,7 +314,11 @@ ABS, MUL = {"kind": "op", "name": "abs"}, {"kind": "op", "name": "mul"}
         ({0: LEAF, 1: MUL}, [(0, 1, 0), (0, 1, 2)], r"node 1: argument slots \[0, 2\] are not 0..1"),
         ({0: LEAF, 1: MUL}, [(0, 1, "a")], r"node 1: argument slots \['a'\] are not 0..0"),
         ({0: {}}, [], "node 0: needs kind 'op', 'leaf' or 'const' and a name"),
-        ({0: {"kind": "const", "value": "2"}}, [], "node 0: the value of a constant must be a number, not '2'"),
+        (
+            {0: {"kind": "const", "value": "2"}},
+            [],
+            "node 0: the value of a constant must be a number, not '2'",
+        ),
         ({0: {"kind": "const", "value": True}}, [], "must be a number, not True"),
         ({0: {"kind": "const", "value": 10**400}}, [], "the value of a constant is too large for float64"),
         ({0: {"kind": "const", "value": math.inf}}, [], "constant inf is not finite"),
@@ -317,7 +330,9 @@ def test_invalid_graphs(nodes, edges, message):
 
 
 def test_a_digraph_is_refused():
-    with pytest.raises(InvalidDag, match=r"expected a networkx MultiDiGraph \(a DiGraph keeps one edge per pair"):
+    with pytest.raises(
+        InvalidDag, match=r"expected a networkx MultiDiGraph \(a DiGraph keeps one edge per pair"
+    ):
         Dag.from_graph(nx.DiGraph([(0, 1)]))
 
 

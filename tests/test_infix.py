@@ -67,7 +67,12 @@ def test_columns_of_any_name(names: list[str]):
 def test_awkward_columns(names):
     leaves = columns(*names)
     nodes = [Node("leaf", name) for name in names]
-    nodes += [Node("op", "add", (0, 1)), Node("op", "exp", (3,)), Node("op", "mul", (4, 4)), Node("op", "sub", (5, 2))]
+    nodes += [
+        Node("op", "add", (0, 1)),
+        Node("op", "exp", (3,)),
+        Node("op", "mul", (4, 4)),
+        Node("op", "sub", (5, 2)),
+    ]
     dag = Dag(nodes, leaves)
     assert parse(text(dag), leaves) == dag
 

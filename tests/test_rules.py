@@ -26,7 +26,12 @@ from tests.numeric import disagreement
 
 EVERY = (*RULES, *LAWS)
 # the axis of most letters, and of s and r
-AXES: tuple[tuple[Axis, Axis], ...] = (("row", "row"), ("layer", "row"), ("element", "layer"), ("element", "row"))
+AXES: tuple[tuple[Axis, Axis], ...] = (
+    ("row", "row"),
+    ("layer", "row"),
+    ("element", "layer"),
+    ("element", "row"),
+)
 NUMBERS = {"n": (0.5, 1.5, 2.5, -0.5, -1.5, 5.0, -3.0), "k": (2.5, 1.0, 0.1)}
 N_ROWS = 24
 
@@ -163,6 +168,8 @@ def test_the_index_of_rules_leaves_none_out():
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.lhs)
 def test_a_rule_makes_a_formula_no_larger_but_by_a_constant(rule: Rule):
-    lhs, rhs = (parse(s.replace("**n", "**2.5").replace("n *", "2.5 *"), LETTERS, root_axis=None)
-                for s in (rule.lhs, rule.rhs))
+    lhs, rhs = (
+        parse(s.replace("**n", "**2.5").replace("n *", "2.5 *"), LETTERS, root_axis=None)
+        for s in (rule.lhs, rule.rhs)
+    )
     assert sum(n.kind != "const" for n in rhs) <= sum(n.kind != "const" for n in lhs)

@@ -128,8 +128,8 @@ def class_ious(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 def memory_format(width: int) -> torch.memory_format:
     """Return channels-last, a third faster here, where it is safe.
 
-    The backward pass of a channels-last 1x1 convolution with stride 2 and fewer than 8 input channels corrupts
-    the heap (torch 2.13 on a CPU with AVX-512); multiples of 8 are checked against float64 in the tests.
+    The backward pass of a channels-last 1x1 convolution with stride 2 and fewer than 8 input channels
+    corrupts the heap (torch 2.13, CPU with AVX-512). Multiples of 8 are checked against float64 in the tests.
     """
     return torch.channels_last if width % 8 == 0 else torch.contiguous_format
 

@@ -233,8 +233,8 @@ def encoder_counts(arch: Arch) -> NDArray[np.float64]:
 def test_counts_agree_with_nas_bench_suite_zero(data_dir: Path) -> None:
     """Spearman of parameters and MACs >= .999, and the absolute values explained to the last printed digit.
 
-    Their network has a linear head of 63 classes; their flops are MACs plus two per output of a BN and one per
-    output of a ReLU, at 256x256, plus a constant of the head.
+    Their network has a linear head of 63 classes; their flops are MACs plus two per output of a BN and one
+    per output of a ReLU, at 256x256, plus a constant of the head.
     """
     path = data_dir / "transnas101" / "micro_nbsuitezero_class_scene.csv"
     if not path.exists():

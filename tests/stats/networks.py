@@ -26,6 +26,7 @@ class Odd(nn.Module):
         self.unused = nn.Conv2d(12, 6, 1)
         self.zero_fed = nn.Conv2d(12, 12, 1, bias=False)
         self.act = nn.ReLU(inplace=inplace)
+        self.leaky = nn.LeakyReLU(0.3, inplace=inplace)
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(12, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
             nn.BatchNorm2d(6),
@@ -39,7 +40,7 @@ class Odd(nn.Module):
         x = self.bn(self.act(self.stem(x)))
         x = self.act(self.grouped(x))
         x = self.depthwise(x)
-        x = x + self.act(self.circular(x))
+        x = x + self.leaky(self.circular(x))
         x = self.reused(F.relu(self.reused(x)))
         self.dead(x)
         x = x + self.zero_fed(torch.zeros_like(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -107,9 +108,17 @@ def test_inputs_and_targets_are_not_changed() -> None:
     assert not any(x.requires_grad for x, _ in batches)
 
 
-def test_hooks_of_the_caller_still_run() -> None:
+def test_hooks_of_the_caller_still_run_after_ours() -> None:
     model, seen = odd(), list[str]()
-    model.stem.register_forward_hook(lambda m, args, out: seen.append("stem"))
-    collect(model, maps(), odd_loss, leaves=["w"])
-    assert seen == ["stem"]
+
+    def negative(module: nn.Module, args: Any, out: Tensor) -> Tensor:
+        seen.append("stem")
+        return -out
+
+    plain = collect(model, maps(), odd_loss, leaves=["a", "da", "g"], samples=4)
+    model.stem.register_forward_hook(negative)
+    hooked = collect(model, maps(), odd_loss, leaves=["a", "da", "g"], samples=4)
+    assert len(seen) == 2
     assert len(model.stem._forward_hooks) == 1
+    np.testing.assert_array_equal(plain.columns["a"][:4], hooked.columns["a"][:4])  # what the layer gave
+    assert (plain.columns["a"][4:] != hooked.columns["a"][4:]).any()

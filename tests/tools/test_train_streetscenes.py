@@ -3,13 +3,14 @@
 import copy
 import csv
 import importlib.util
+import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress
 from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 from typer.testing import CliRunner
@@ -41,7 +44,7 @@ def _loaded() -> ModuleType:
 
 
 tool = _loaded()
-TINY = tool.Recipe(size=32, stem_stride=1, width=4, train_scenes=12, val_scenes=4, batch=4, steps=3)
+TINY = tool.Recipe(size=32, stem_stride=1, width=4, train_scenes=12, val_scenes=4, batch=4, steps=8)
 
 
 def row(arch: str, seed: int, miou: float) -> object:
@@ -86,17 +89,16 @@ def test_ious_equal_torchmetrics() -> None:
 
 
 def test_gradients_of_the_recipe_s_memory_format_are_right() -> None:
-    """Every gradient of one step beside float64; the layout of memory once broke a convolution (see the tool)."""
+    """Every gradient of one step beside float64; a memory layout once broke a convolution (see the tool)."""
     recipe = tool.Recipe()
-    network = build(
-        Arch.parse("64-41414-2_12_212"), classes=5, width=recipe.width, stem_stride=recipe.stem_stride
-    )
-    network = network.to(memory_format=tool.memory_format(recipe.width))  # type: ignore[call-overload]
+    torch.manual_seed(0)
+    arch = Arch.parse("64-41414-2_12_212")
+    network = build(arch, classes=5, width=recipe.width, stem_stride=recipe.stem_stride)
+    layout = tool.memory_format(recipe.width)
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     exact = copy.deepcopy(network).double()
     x, y = torch.randn(4, 3, 48, 48), torch.randint(0, 5, (4, 48, 48))
-    nn.functional.cross_entropy(
-        network(x.contiguous(memory_format=tool.memory_format(recipe.width))), y
-    ).backward()
+    nn.functional.cross_entropy(network(x.contiguous(memory_format=layout)), y).backward()
     nn.functional.cross_entropy(exact(x.double()), y).backward()
     norms = [
         (float((a.grad - b.grad).norm()), float(b.grad.norm()))
@@ -188,67 +190,114 @@ def test_export_writes_table_and_provenance(tmp_path: Path) -> None:
 
 def test_another_recipe_or_process_is_refused(tmp_path: Path) -> None:
     with tool._owned(tmp_path, TINY):
-        with (
-            pytest.raises(ConfigError, match="another process trains into this folder"),
-            tool._owned(tmp_path, TINY),
-        ):
-            pass
+        second = tool._owned(tmp_path, TINY)
+        with pytest.raises(ConfigError, match="another process trains into this folder"):
+            second.__enter__()
     with pytest.raises(ConfigError, match="trained by another recipe"), tool._owned(tmp_path, tool.Recipe()):
         pass
 
 
-DRIVER = """
-import importlib.util, sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-sys.path.insert(0, {tools!r})
-import train_streetscenes as tool
-from rich.progress import Progress
-if __name__ == "__main__":
-    recipe = tool.Recipe(size=32, stem_stride=1, width=4, train_scenes=8, val_scenes=4, batch=4, steps={steps})
-    plan = tool.planned(int(sys.argv[1]), 1)
-    with tool._owned(Path({work!r}), recipe), Progress() as progress:
-        print("complete", tool.train_all(plan, recipe, Path({work!r}), 1, progress))
-"""
+class Quiet(Progress):
+    """A progress display that writes nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__(console=Console(file=io.StringIO()))
 
 
-def driver(folder: Path, steps: int) -> Path:
-    """Write a script that trains a small plan into ``folder``/work and return its path."""
-    path = folder / f"driver_{steps}.py"
-    work = str(folder / f"work_{steps}")
-    path.write_text(DRIVER.format(root=str(ROOT), tools=str(SCRIPT.parent), work=work, steps=steps))
-    return path
+def trained(plan: list[tuple[Arch, int]], work: Path) -> bool:
+    """Train a plan in one thread of this process."""
+    with tool._owned(work, TINY), Quiet() as progress, ThreadPoolExecutor(1) as pool:
+        return bool(tool.train_all(plan, TINY, work, pool, 1, progress))
 
 
-def test_run_is_resumed_not_repeated(tmp_path: Path) -> None:
-    script = driver(tmp_path, 2)
-    rows = tmp_path / "work_2" / "rows.csv"
-    for n, complete in ((1, 2), (3, 4)):
-        done = subprocess.run([sys.executable, str(script), str(n)], capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
-        assert "complete True" in done.stdout, done.stderr
-        assert len(tool.read_rows(rows)) == complete
-        if n == 1:
-            first = rows.read_text()
-    assert rows.read_text().startswith(first)
-    assert len({(r.arch, r.seed) for r in tool.read_rows(rows)}) == 4
+@pytest.fixture
+def rows_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where rows go; the scenes are ready as in a worker."""
+    monkeypatch.setattr(tool, "_data", tool.scenes(TINY))
+    return tmp_path / "rows.csv"
 
 
-def test_ctrl_c_keeps_whole_rows_and_the_training_under_way(tmp_path: Path) -> None:
-    script = driver(tmp_path, 3)
-    rows = tmp_path / "work_3" / "rows.csv"
-    process = subprocess.Popen([sys.executable, "-u", str(script), "400"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+def named(plan: list[tuple[Arch, int]]) -> list[tuple[str, int]]:
+    return [(str(arch), seed) for arch, seed in plan]
+
+
+def test_run_is_resumed_not_repeated(rows_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, long = tool.planned(1, 1), tool.planned(3, 1)
+    assert trained(short, rows_path.parent)
+    first = rows_path.read_text()
+    assert [(r.arch, r.seed) for r in tool.read_rows(rows_path)] == named(short)
+    with rows_path.open("a") as file:
+        file.write("64-41414-3_02_103,0,22.5,60")  # the machine went down while it wrote
+    assert trained(long, rows_path.parent)
+    assert rows_path.read_text().startswith(first)
+    assert [(r.arch, r.seed) for r in tool.read_rows(rows_path)] == named(long)
+    monkeypatch.setattr(tool, "trained_row", None)  # nothing is left to train
+    assert trained(long, rows_path.parent)
+
+
+def test_ctrl_c_keeps_the_training_under_way(rows_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def interrupted(arch: Arch, seed: int, recipe: object, data: object) -> object:
+        calls.append(str(arch))
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        return row(str(arch), seed, 20.0)
+
+    monkeypatch.setattr(tool, "trained_row", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    assert not trained(tool.planned(50, 0), rows_path.parent)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(calls) == 3
+    assert [r.arch for r in tool.read_rows(rows_path)] == calls
+
+
+def test_a_failed_training_ends_the_run_and_keeps_the_rows(
+    rows_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(arch: Arch, seed: int, recipe: object, data: object) -> object:
+        if seed == 1:
+            raise RuntimeError("out of memory")
+        return row(str(arch), seed, 20.0)
+
+    monkeypatch.setattr(tool, "trained_row", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trained(tool.planned(4, 4), rows_path.parent)
+    assert len(tool.read_rows(rows_path)) == 1
+
+
+@pytest.mark.slow
+def test_command_line_in_its_own_processes(tmp_path: Path) -> None:
+    """The real thing up to the first row, then Ctrl-C: exit code 130 and whole rows."""
+    command = [sys.executable, "-u", str(SCRIPT), "run", "--work", str(tmp_path), "--workers", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
     try:
-        limit = time.monotonic() + 90
-        while not (rows.exists() and rows.read_text().count("\n") > 2):
+        limit = time.monotonic() + 300
+        rows = tmp_path / "rows.csv"
+        while not (rows.exists() and rows.read_text().count("\n") > 1):
             assert time.monotonic() < limit
             assert process.poll() is None
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=200)
     finally:
         process.kill()
-    assert "complete False" in output
-    assert not re.search("Traceback", output), output
-    kept = tool.read_rows(rows)
-    assert 2 <= len(kept) < 400
-    assert rows.read_text().count("\n") == len(kept) + 1
+        process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert 1 <= len(tool.read_rows(rows)) == rows.read_text().count("\n") - 1 <= 3
+
+
+def test_wrong_use_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_streetscenes", "export", "--work", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        tool.main()
+    assert caught.value.code == 2
+    told = capsys.readouterr().err.strip()
+    assert told == f"train_streetscenes: {tmp_path}: no rows to export; train some with the command run"
