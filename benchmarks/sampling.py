@@ -26,7 +26,9 @@ from segspace import streetscenes
 from segspace.transnas101 import all_archs, build
 
 
-def tables(n_networks: int, samples: list[int | None], seeds: int, width: int) -> dict[tuple[int | None, int], StatTable]:
+def tables(
+    n_networks: int, samples: list[int | None], seeds: int, width: int
+) -> dict[tuple[int | None, int], StatTable]:
     """Return one table per (K, seed) of the same networks."""
     rng = np.random.default_rng(7)
     archs = [arch for arch in all_archs() if arch.connected]
@@ -39,8 +41,14 @@ def tables(n_networks: int, samples: list[int | None], seeds: int, width: int) -
     for k in samples:
         for seed in range(seeds if k else 1):
             rows = [
-                collect(build(arch, classes=len(streetscenes.CLASSES), width=width), batches,
-                        torch.nn.functional.cross_entropy, row=str(arch), samples=k, seed=seed)
+                collect(
+                    build(arch, classes=len(streetscenes.CLASSES), width=width),
+                    batches,
+                    torch.nn.functional.cross_entropy,
+                    row=str(arch),
+                    samples=k,
+                    seed=seed,
+                )
                 for arch in chosen
             ]
             out[k, seed] = StatTable.concat(rows)
@@ -68,14 +76,26 @@ def main() -> None:
                 error = np.abs(sampled - exact) / np.abs(exact)
             error = error[np.isfinite(error)]
             rho = float(np.mean(spearman(sampled, exact)))
-            row = {"engine": proxy.name, "n_rows": n, "dtype": "float32", "threads": 1, "k": k,
-                   "median": float(np.median(error)), "p10": float(np.quantile(error, 0.1)),
-                   "p90": float(np.quantile(error, 0.9)), "unit": "relative error",
-                   "rank_agreement": None if np.isnan(rho) else rho}
+            row = {
+                "engine": proxy.name,
+                "n_rows": n,
+                "dtype": "float32",
+                "threads": 1,
+                "k": k,
+                "median": float(np.median(error)),
+                "p10": float(np.quantile(error, 0.1)),
+                "p90": float(np.quantile(error, 0.9)),
+                "unit": "relative error",
+                "rank_agreement": None if np.isnan(rho) else rho,
+            }
             rows.append(row)
             print(f"{proxy.name:10} {k:5d} {row['median']:13.2%} {row['p90']:9.2%} {rho:15.3f}")
     if args.json:
-        result = {"name": "sampling", "environment": {**environment(1), "machine": platform.machine()}, "rows": rows}
+        result = {
+            "name": "sampling",
+            "environment": {**environment(1), "machine": platform.machine()},
+            "rows": rows,
+        }
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=1)
 

@@ -25,15 +25,50 @@ if TYPE_CHECKING:
     from proxygraph.zoo import ZOO
 
 _HOME = {
-    "canonical": "canon", "Dag": "dag", "Node": "dag", "parse": "infix", "text": "infix", "compile_kernel": "kernels",
-    "STATISTICS": "leaves", "Leaf": "leaves", "OPS": "ops", "Op": "ops", "register": "ops",
-    "unregister": "ops", "Problem": "problem", "lower": "program", "rank_report": "rank", "Scores": "scores",
-    "collect": "stats", "collect_many": "stats", "StatTable": "table", "ZOO": "zoo",
+    "canonical": "canon",
+    "Dag": "dag",
+    "Node": "dag",
+    "parse": "infix",
+    "text": "infix",
+    "compile_kernel": "kernels",
+    "STATISTICS": "leaves",
+    "Leaf": "leaves",
+    "OPS": "ops",
+    "Op": "ops",
+    "register": "ops",
+    "unregister": "ops",
+    "Problem": "problem",
+    "lower": "program",
+    "rank_report": "rank",
+    "Scores": "scores",
+    "collect": "stats",
+    "collect_many": "stats",
+    "StatTable": "table",
+    "ZOO": "zoo",
 }
 
-__all__ = ["OPS", "STATISTICS", "ZOO", "Dag", "Leaf", "Node", "Op", "Problem", "Scores", "StatTable", "canonical",
-           "collect", "collect_many", "compile_kernel", "lower", "parse", "rank_report", "register",
-           "text", "unregister"]
+__all__ = [
+    "OPS",
+    "STATISTICS",
+    "ZOO",
+    "Dag",
+    "Leaf",
+    "Node",
+    "Op",
+    "Problem",
+    "Scores",
+    "StatTable",
+    "canonical",
+    "collect",
+    "collect_many",
+    "compile_kernel",
+    "lower",
+    "parse",
+    "rank_report",
+    "register",
+    "text",
+    "unregister",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,17 +49,23 @@ def reporting(out: Console) -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if not out.is_terminal:
-        last = [0.0, ""]
+        last: dict[str, float] = {}
 
         def log(what: str, done: int, total: int) -> None:
-            if what != last[1] or time.monotonic() - float(last[0]) > 15.0 or done == total:
-                last[:] = [time.monotonic(), what]
+            if time.monotonic() - last.get(what, -1e9) > 15.0 or done == total:
+                last[what] = time.monotonic()
                 out.print(f"{what}: {done} of {total}", soft_wrap=True)
 
         yield log
         return
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   console=out, transient=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=out,
+        transient=True,
+    )
     tasks: dict[str, Any] = {}
     with bar:
 

@@ -300,7 +300,10 @@ class Dag:
 
     @classmethod
     def from_graph(
-        cls, graph: nx.MultiDiGraph[Any], leaves: Mapping[str, Leaf] = STATISTICS, root_axis: Axis | None = "row"
+        cls,
+        graph: nx.MultiDiGraph[Any],
+        leaves: Mapping[str, Leaf] = STATISTICS,
+        root_axis: Axis | None = "row",
     ) -> Dag:
         """Read a networkx graph made like `graph`.
 

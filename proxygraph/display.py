@@ -22,7 +22,9 @@ def _number(value: object) -> str:
     return f"{value:+.3f}" if isinstance(value, float) else "-"
 
 
-def live_table(state: SearchState, validation: Sequence[float], seconds: float, metric: str, width: int) -> Table:
+def live_table(
+    state: SearchState, validation: Sequence[float], seconds: float, metric: str, width: int
+) -> Table:
     """Return the front of a running search; `validation` has one number per front member."""
     counters = state.counters
     rate = counters["evaluated"] / seconds if seconds > 0 else 0.0
@@ -30,7 +32,8 @@ def live_table(state: SearchState, validation: Sequence[float], seconds: float, 
     table = Table(
         title=f"generation {state.generation} · {counters['evaluated']:,} formulas scored ({rate:,.0f}/s), "
         f"{known:,} duplicates, {counters['invalid']:,} invalid · {seconds:.0f} s",
-        title_justify="left", expand=False,
+        title_justify="left",
+        expand=False,
     )
     table.add_column("size", justify="right")
     table.add_column(f"{metric} train", justify="right")
@@ -42,7 +45,9 @@ def live_table(state: SearchState, validation: Sequence[float], seconds: float, 
 
 
 @contextmanager
-def watching(out: Console, metric: str, validate: Validate, quiet: bool) -> Iterator[Callable[[SearchState, float], None]]:
+def watching(
+    out: Console, metric: str, validate: Validate, quiet: bool
+) -> Iterator[Callable[[SearchState, float], None]]:
     """Yield a function to call after every generation; it draws on a terminal and logs a line elsewhere."""
     last = [-1e9]
     if quiet:
@@ -56,7 +61,8 @@ def watching(out: Console, metric: str, validate: Validate, quiet: bool) -> Iter
                 check = max(validate(state), default=float("nan"))
                 out.print(
                     f"{seconds:5.0f} s  generation {state.generation:4d}  scored {state.counters['evaluated']:7,d}  "
-                    f"{metric} train {state.best:.3f}  best validation {check:.3f}", soft_wrap=True,
+                    f"{metric} train {state.best:.3f}  best validation {check:.3f}",
+                    soft_wrap=True,
                 )
 
         yield log
@@ -74,21 +80,32 @@ def watching(out: Console, metric: str, validate: Validate, quiet: bool) -> Iter
 def result_table(result: Mapping[str, Any], metric: str) -> Table:
     """Return front and baselines side by side, best test score first among the baselines."""
     rows = result["problem"]["rows"]
-    table = Table(title=f"{result['problem']['name']}: {metric} on {rows['train']} train / {rows['validation']} validation / "
-                        f"{rows['test']} test rows", title_justify="left")
+    table = Table(
+        title=f"{result['problem']['name']}: {metric} on {rows['train']} train / {rows['validation']} validation / "
+        f"{rows['test']} test rows",
+        title_justify="left",
+    )
     for name in ("", "size", "train", "validation", "test"):
         table.add_column(name, justify="left" if not name else "right")
     table.add_column("formula", overflow="fold")
     best = result["best"]["key"]
     for one in result["front"]:
         style = "bold" if one["key"] == best else ""
-        table.add_row("best" if one["key"] == best else "front", str(one["size"]),
-                      *(_number(one[part].get(metric)) for part in ("train", "validation", "test")),
-                      Text(one["infix"]), style=style)
+        table.add_row(
+            "best" if one["key"] == best else "front",
+            str(one["size"]),
+            *(_number(one[part].get(metric)) for part in ("train", "validation", "test")),
+            Text(one["infix"]),
+            style=style,
+        )
     if result["baselines"]:
         table.add_section()
     ordered = sorted(result["baselines"], key=lambda b: -(b["test"].get(metric) or -2.0))
     for one in ordered:
-        table.add_row(one["name"], str(one["size"]),
-                      *(_number(one[part].get(metric)) for part in ("train", "validation", "test")), Text(one["infix"]))
+        table.add_row(
+            one["name"],
+            str(one["size"]),
+            *(_number(one[part].get(metric)) for part in ("train", "validation", "test")),
+            Text(one["infix"]),
+        )
     return table

@@ -31,11 +31,18 @@ reported is recomputed on all of them."""
 
 
 def evolve(
-    source: Annotated[str, typer.Argument(help="Problem name (streetscenes, transnas101:CSV), a .csv or .parquet table "
-                                               "with --target, or a saved problem.")] = "streetscenes",
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Problem name (streetscenes, transnas101:CSV), a .csv or .parquet table "
+            "with --target, or a saved problem."
+        ),
+    ] = "streetscenes",
     target: Annotated[str | None, typer.Option(help="Column to predict, for tables.")] = None,
-    objective: Annotated[str | None, typer.Option(help="spearman, kendall, pearson, r2 or mse; by default what suits "
-                                                       "the problem.")] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="spearman, kendall, pearson, r2 or mse; by default what suits the problem."),
+    ] = None,
     train: Annotated[int | None, typer.Option(help="Rows to train on; by default half of them.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of split and search.")] = 0,
     time_budget: Annotated[float, typer.Option(help="Seconds to search.")] = 60.0,
@@ -63,9 +70,18 @@ def evolve(
     judge = find_objective(objective or problem.objective)
     split = problem.split(seed, train)
     settings = {
-        "source": source, "target": target, "objective": judge.name, "train": train, "seed": seed,
-        "time_budget": time_budget, "generations": generations, "population": population, "max_size": max_size,
-        "threads": threads, "problem": problem.name, "table": problem.table.digest,
+        "source": source,
+        "target": target,
+        "objective": judge.name,
+        "train": train,
+        "seed": seed,
+        "time_budget": time_budget,
+        "generations": generations,
+        "population": population,
+        "max_size": max_size,
+        "threads": threads,
+        "problem": problem.name,
+        "table": problem.table.digest,
     }
     folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
     search = _search(problem, split, judge, settings)
@@ -106,10 +122,14 @@ def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str
     from proxygraph.search import Search, SearchConfig, grammar_for
 
     table = problem.table.take(split.train).thin(SEARCH_SAMPLES)
-    config = SearchConfig(seed=settings["seed"], population=settings["population"], max_size=settings["max_size"])
+    config = SearchConfig(
+        seed=settings["seed"], population=settings["population"], max_size=settings["max_size"]
+    )
     grammar = grammar_for(table.leaves, config.max_size)
     seeds = [proxy.dag for proxy in zoo.available(table.columns)]
-    return Search(config, grammar, judge, Population(table, settings["threads"]), problem.target[split.train], seeds)
+    return Search(
+        config, grammar, judge, Population(table, settings["threads"]), problem.target[split.train], seeds
+    )
 
 
 @contextmanager
@@ -129,8 +149,17 @@ def _interruptible() -> Iterator[list[bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _loop(search: Search, folder: RunFolder, problem: Problem, split: Split, screen: Console, settings: dict[str, Any],
-          *, resume: bool, quiet: bool) -> tuple[SearchState, float]:
+def _loop(
+    search: Search,
+    folder: RunFolder,
+    problem: Problem,
+    split: Split,
+    screen: Console,
+    settings: dict[str, Any],
+    *,
+    resume: bool,
+    quiet: bool,
+) -> tuple[SearchState, float]:
     """Run generations until the budget is spent; return the last state and the seconds of all sittings."""
     from proxygraph.display import watching
     from proxygraph.search import state_from_json
@@ -143,16 +172,31 @@ def _loop(search: Search, folder: RunFolder, problem: Problem, split: Split, scr
         folder.trim_journal(state.generation)
     begin = saved = time.monotonic()
     limit = settings["generations"] or float("inf")
-    with _interruptible() as wish, watching(screen, search.objective.metric, _validator(search, problem, split), quiet) as show:
+    with (
+        _interruptible() as wish,
+        watching(screen, search.objective.metric, _validator(search, problem, split), quiet) as show,
+    ):
         while True:
             seconds = spent + time.monotonic() - begin
-            if state is not None and (wish[0] or state.generation >= limit or seconds >= settings["time_budget"]
-                                      or state.best >= PERFECT):
+            if state is not None and (
+                wish[0]
+                or state.generation >= limit
+                or seconds >= settings["time_budget"]
+                or state.best >= PERFECT
+            ):
                 break
             state = search.step(state) if state is not None else search.start()
             seconds = spent + time.monotonic() - begin
-            folder.append("journal.jsonl", {"generation": state.generation, "seconds": round(seconds, 2),
-                                            "best": state.best, "front": len(state.hall.front()), **state.counters})
+            folder.append(
+                "journal.jsonl",
+                {
+                    "generation": state.generation,
+                    "seconds": round(seconds, 2),
+                    "best": state.best,
+                    "front": len(state.hall.front()),
+                    **state.counters,
+                },
+            )
             show(state, seconds)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _checkpoint(folder, state, seconds)
@@ -185,8 +229,15 @@ def _validator(search: Search, problem: Problem, split: Split) -> Any:
     return validate
 
 
-def _finished(state: SearchState, seconds: float, problem: Problem, split: Split, judge: Objective, screen: Console,
-              settings: dict[str, Any]) -> tuple[dict[str, Any], Finalist]:
+def _finished(
+    state: SearchState,
+    seconds: float,
+    problem: Problem,
+    split: Split,
+    judge: Objective,
+    screen: Console,
+    settings: dict[str, Any],
+) -> tuple[dict[str, Any], Finalist]:
     """Choose on validation, then test once; return ``result.json``."""
     from proxygraph.errors import ConfigError
     from proxygraph.finish import baselines, choose, finalists, tested
@@ -202,16 +253,23 @@ def _finished(state: SearchState, seconds: float, problem: Problem, split: Split
     best = next(one for one in front if one.dag.key == best.dag.key)
     counters = state.counters
     return {
-        "problem": {"name": problem.name, "target": problem.target_name, "tabular": not problem.table.offsets,
-                    "rows": {part: len(getattr(split, part)) for part in ("train", "validation", "test")}},
+        "problem": {
+            "name": problem.name,
+            "target": problem.target_name,
+            "tabular": not problem.table.offsets,
+            "rows": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+        },
         "objective": judge.name,
         "seed": settings["seed"],
         "best": best.to_json(),
         "front": [one.to_json() for one in front],
         "baselines": [{"name": name, **one.to_json()} for name, one in compared],
         "search": {
-            "generations": state.generation, "proposed": counters["proposed"], "evaluated": counters["evaluated"],
-            "invalid": counters["invalid"], "oversize": counters["oversize"],
+            "generations": state.generation,
+            "proposed": counters["proposed"],
+            "evaluated": counters["evaluated"],
+            "invalid": counters["invalid"],
+            "oversize": counters["oversize"],
             "duplicates": {tier: counters[tier] for tier in ("structural", "algebraic", "numeric", "rank")},
             "seconds": round(seconds, 2),
         },
@@ -226,26 +284,43 @@ def _store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: Sea
     from proxygraph.run import csv_text
     from proxygraph.torch_source import formula_python
 
-    provenance = {"problem": result["problem"]["name"], "target": result["problem"]["target"],
-                  "objective": result["objective"], "seed": result["seed"],
-                  **{part: json.dumps(result["best"][part]) for part in ("train", "validation", "test")}}
-    hall = [{"size": one.size, "fitness": one.fitness, "key": one.dag.key, "formula": text(one.dag)}
-            for one in state.hall.members]
+    provenance = {
+        "problem": result["problem"]["name"],
+        "target": result["problem"]["target"],
+        "objective": result["objective"],
+        "seed": result["seed"],
+        **{part: json.dumps(result["best"][part]) for part in ("train", "validation", "test")},
+    }
+    hall = [
+        {"size": one.size, "fitness": one.fitness, "key": one.dag.key, "formula": text(one.dag)}
+        for one in state.hall.members
+    ]
     folder.write("hall_of_fame.csv", csv_text(hall))
     folder.write("formula.tex", formula_tex(best.dag, provenance=provenance))
-    folder.write("formula.py", formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"]))
+    folder.write(
+        "formula.py", formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"])
+    )
     folder.write("result.json", json.dumps(result, indent=2) + "\n")
 
 
-def _announce(screen: Console, result: dict[str, Any], best: Finalist, folder: RunFolder, metric: str) -> None:
+def _announce(
+    screen: Console, result: dict[str, Any], best: Finalist, folder: RunFolder, metric: str
+) -> None:
     from proxygraph.display import result_table
 
     screen.print(result_table(result, metric))
     search, duplicates = result["search"], result["search"]["duplicates"]
-    screen.print(f"{search['evaluated']:,} formulas scored in {search['seconds']:.0f} s; duplicates caught before scoring: "
-                 f"{duplicates['structural']:,} structural, {duplicates['algebraic']:,} algebraic", soft_wrap=True)
-    for name, value in (("best formula", result["best"]["infix"]), ("LaTeX", result["best"]["latex"]),
-                        ("Python", folder.path / "formula.py"), ("all results", folder.path / "result.json")):
+    screen.print(
+        f"{search['evaluated']:,} formulas scored in {search['seconds']:.0f} s; duplicates caught before scoring: "
+        f"{duplicates['structural']:,} structural, {duplicates['algebraic']:,} algebraic",
+        soft_wrap=True,
+    )
+    for name, value in (
+        ("best formula", result["best"]["infix"]),
+        ("LaTeX", result["best"]["latex"]),
+        ("Python", folder.path / "formula.py"),
+        ("all results", folder.path / "result.json"),
+    ):
         screen.print(f"{name}: {value}", markup=False, soft_wrap=True)
 
 

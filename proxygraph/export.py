@@ -13,13 +13,16 @@ from proxygraph.command import run_command
 if TYPE_CHECKING:
     from proxygraph.dag import Dag
 
+PARTS = ("train", "validation", "test")
 FORMATS = ("text", "latex", "python", "torch", "sympy", "json", "dot")
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     format: Annotated[str, typer.Option(help=", ".join(FORMATS) + ".")] = "text",
-    size: Annotated[int | None, typer.Option(help="The front's formula of this size; by default the best one.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="The front's formula of this size; by default the best one.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
 ) -> None:
     """Print a formula of a run as text, LaTeX, a Python file, sympy, JSON or Graphviz.
@@ -95,7 +98,7 @@ def rendered(dag: Dag, format: str, entry: dict[str, Any], *, tabular: bool) -> 
     if format in ("python", "torch"):
         from proxygraph.torch_source import formula_python
 
-        scored = {part: json.dumps(entry[part]) for part in ("train", "validation", "test") if part in entry}
+        scored: dict[str, object] = {part: json.dumps(entry[part]) for part in PARTS if part in entry}
         return formula_python(dag, provenance=scored, tabular=tabular).rstrip("\n")
     if format == "sympy":
         from proxygraph.symbolic import to_sympy

@@ -44,9 +44,14 @@ class Finalist:
     def to_json(self) -> dict[str, Any]:
         """Return the entry of ``result.json``."""
         dag = self.dag
-        return {"infix": text(dag), "latex": latex(dag), "size": dag.size, "key": dag.key,
-                "graph": dag.to_json(),
-                **{part: dict(self.reports[part]) for part in PARTS if part in self.reports}}
+        return {
+            "infix": text(dag),
+            "latex": latex(dag),
+            "size": dag.size,
+            "key": dag.key,
+            "graph": dag.to_json(),
+            **{part: dict(self.reports[part]) for part in PARTS if part in self.reports},
+        }
 
 
 def exact_values(dag: Dag, table: StatTable, rows: Rows) -> NDArray[np.float64]:
@@ -58,8 +63,13 @@ def exact_values(dag: Dag, table: StatTable, rows: Rows) -> NDArray[np.float64]:
     return np.concatenate(values) if values else np.empty(0)
 
 
-def finalists(hall: HallOfFame, objective: Objective, problem: Problem, split: Split,
-              progress: Callable[[int, int], None]) -> list[Finalist]:
+def finalists(
+    hall: HallOfFame,
+    objective: Objective,
+    problem: Problem,
+    split: Split,
+    progress: Callable[[int, int], None],
+) -> list[Finalist]:
     """Return the hall of fame in final form, with exact numbers on train and validation.
 
     The final form is negated, or scaled and shifted, by what the training rows say, and simplified once more
@@ -93,7 +103,9 @@ def simplified(dag: Dag, worker: SympyWorker) -> Dag:
     return dag
 
 
-def measured(dag: Dag, objective: Objective, problem: Problem, split: Split, parts: Sequence[str]) -> Finalist:
+def measured(
+    dag: Dag, objective: Objective, problem: Problem, split: Split, parts: Sequence[str]
+) -> Finalist:
     """Score a formula on some parts of the rows."""
     reports = {}
     for part in parts:
@@ -124,12 +136,16 @@ def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finali
 
 def tested(one: Finalist, objective: Objective, problem: Problem, split: Split) -> Finalist:
     """Add the numbers on the test rows."""
-    return Finalist(one.dag, {**one.reports, **measured(one.dag, objective, problem, split, ("test",)).reports})
+    return Finalist(
+        one.dag, {**one.reports, **measured(one.dag, objective, problem, split, ("test",)).reports}
+    )
 
 
 def baselines(objective: Objective, problem: Problem, split: Split) -> list[tuple[str, Finalist]]:
     """Score every hand-made proxy whose leaves the table has; signs as published."""
     if objective.kind != "rank":
         return []
-    return [(proxy.name, measured(proxy.dag, objective, problem, split, PARTS))
-            for proxy in zoo.available(problem.table.columns)]
+    return [
+        (proxy.name, measured(proxy.dag, objective, problem, split, PARTS))
+        for proxy in zoo.available(problem.table.columns)
+    ]

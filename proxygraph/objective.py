@@ -66,13 +66,13 @@ class Objective:
             On the training rows; only these decide.
         """
         ok = np.isfinite(values)
+        if not ok.any():
+            return dag
         if self.kind == "rank":
             agree = correlation if self.name == "pearson" else spearman
             rho = agree(values[None, ok], target[ok])[0]
             return _wrapped(dag, -1.0, 0.0) if rho < 0 else dag
         x, y = values[ok], target[ok]
-        if not x.size:
-            return dag
         slope, offset = _line(x, y)
         if slope is None:
             return Dag([Node("const", value=offset)], dag.leaves)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def score(
-    formula: Annotated[str, typer.Argument(help="Formula as text, name of a hand-made proxy, or folder of a run.")],
+    formula: Annotated[
+        str, typer.Argument(help="Formula as text, name of a hand-made proxy, or folder of a run.")
+    ],
     table: Annotated[Path, typer.Option(help="Table of statistics, .safetensors.")],
     backend: Annotated[str, typer.Option(help="reference or fused.")] = "reference",
     out: Annotated[Path | None, typer.Option(help="Write CSV to this file instead of the terminal.")] = None,
@@ -32,7 +34,9 @@ def score(
     data = StatTable.load(table)
     dag = read_formula(formula, data)
     (values,) = compile_kernel(lower([dag]), backend)(data)
-    content = csv_text([{"row": row, "value": repr(float(v))} for row, v in zip(data.rows, values, strict=True)])
+    content = csv_text(
+        [{"row": row, "value": repr(float(v))} for row, v in zip(data.rows, values, strict=True)]
+    )
     if out is None:
         print(content, end="")
     else:

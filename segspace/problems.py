@@ -79,12 +79,16 @@ def streetscenes(argument: str, *, seed: int, report: Report) -> Problem:
         raise ConfigError(f"problem 'streetscenes' takes no argument, got {argument!r}")
     data = files("segspace") / "data"
     recipe = json.loads((data / "streetscenes_micro.json").read_text(encoding="utf-8"))["recipe"]
-    with (data / "streetscenes_micro.csv").open(encoding="utf-8", newline="") as file:
-        measured: dict[str, list[float]] = {}
-        for row in csv.DictReader(file):
-            measured.setdefault(row["arch"], []).append(float(row["miou"]))
-    how = Measurement(size=recipe["size"], images=8, width=recipe["width"], stem_stride=recipe["stem_stride"],
-                      classes=len(_classes()))
+    measured: dict[str, list[float]] = {}
+    for row in csv.DictReader((data / "streetscenes_micro.csv").read_text(encoding="utf-8").splitlines()):
+        measured.setdefault(row["arch"], []).append(float(row["miou"]))
+    how = Measurement(
+        size=recipe["size"],
+        images=8,
+        width=recipe["width"],
+        stem_stride=recipe["stem_stride"],
+        classes=len(_classes()),
+    )
     archs = [Arch.parse(text) for text in measured]
     table = statistics(archs, how, report)
     target = np.array([float(np.mean(values)) for values in measured.values()])
@@ -144,8 +148,15 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
         images, labels = scenes.batch(1000 + i, how.images, how.size, how.size)
         batches.append((torch.from_numpy(images), torch.from_numpy(labels)))
     # collect_many keeps batches and settings apart by itself; here stands what a row id leaves open
-    recipe = json.dumps({"version": STATISTICS_VERSION, "width": how.width, "stem_stride": how.stem_stride,
-                         "classes": how.classes}, sort_keys=True)
+    recipe = json.dumps(
+        {
+            "version": STATISTICS_VERSION,
+            "width": how.width,
+            "stem_stride": how.stem_stride,
+            "classes": how.classes,
+        },
+        sort_keys=True,
+    )
     folder = cache_folder() / "statistics" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     networks = [
         (str(arch), partial(build, arch, classes=how.classes, width=how.width, stem_stride=how.stem_stride))
@@ -153,10 +164,16 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
     ]
     what, total = "collecting statistics", len(networks)
     # spawned processes: forking after torch has started its threads can hang
-    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn"),
-                             initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         return collect_many(
-            networks, batches, torch.nn.functional.cross_entropy, samples=how.samples, cache=folder, executor=pool,
+            networks,
+            batches,
+            torch.nn.functional.cross_entropy,
+            samples=how.samples,
+            cache=folder,
+            executor=pool,
             progress=lambda done, _: report(what, done, total),
         )
 
@@ -180,7 +197,14 @@ def _settings(argument: str) -> tuple[str, dict[str, Any]]:
     path, _, query = argument.partition("?")
     if not path:
         raise ConfigError("problem 'transnas101' needs the file of published results: transnas101:CSV")
-    known: Mapping[str, Callable[[str], Any]] = {"target": str, "sample": int, "size": int, "images": int, "batches": int, "samples": int}
+    known: Mapping[str, Callable[[str], Any]] = {
+        "target": str,
+        "sample": int,
+        "size": int,
+        "images": int,
+        "batches": int,
+        "samples": int,
+    }
     settings: dict[str, Any] = {}
     for name, value in parse_qsl(query):
         if name not in known:
@@ -209,5 +233,7 @@ def _published(path: Path, target: str) -> dict[str, float]:
         try:
             published[name] = float(row[target])
         except (TypeError, ValueError):
-            raise ParseError(f"{path}: {target} of {name!r} is not a number: {row[target]!r} (line {i + 2})") from None
+            raise ParseError(
+                f"{path}: {target} of {name!r} is not a number: {row[target]!r} (line {i + 2})"
+            ) from None
     return published

@@ -45,15 +45,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = csv.writer(file)
         writer.writerow(["x a", "b", "c", "y"])
         writer.writerows(np.column_stack([x, x[:, 0] * x[:, 1] + 0.5 * np.sin(7 * x[:, 2])]).tolist())
-    done = call("evolve", "t.csv", "--target", "y", "--generations", 3, "--population", 60, "--out", "run", "--quiet", cwd=path)
+    done = call(
+        "evolve",
+        "t.csv",
+        "--target",
+        "y",
+        "--generations",
+        3,
+        "--population",
+        60,
+        "--out",
+        "run",
+        "--quiet",
+        cwd=path,
+    )
     assert done.returncode == 0, done.stderr
     return path
 
 
 def test_a_run_leaves_every_file_of_the_contract(folder: Path) -> None:
     names = {p.name for p in (folder / "run").iterdir()}
-    assert names == {"config.json", "journal.jsonl", "checkpoint.json", "hall_of_fame.csv", "formula.tex", "formula.py",
-                     "result.json"}
+    assert names == {
+        "config.json",
+        "journal.jsonl",
+        "checkpoint.json",
+        "hall_of_fame.csv",
+        "formula.tex",
+        "formula.py",
+        "result.json",
+    }
     result = json.loads((folder / "run" / "result.json").read_text())
     assert set(result) == RESULT_KEYS
     assert result["problem"]["rows"] == {"train": 30, "validation": 15, "test": 15}
@@ -80,7 +100,9 @@ def test_the_exported_file_predicts_what_was_reported(folder: Path) -> None:
         "rows = list(csv.DictReader(open('t.csv')))\n"
         "print(json.dumps([float(v) for v in predict({k: [float(r[k]) for r in rows] for k in rows[0]})]))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+    )
     predicted = np.array(json.loads(done.stdout))
     problem = Problem("t", *columns(folder), "y", tuple(map(str, range(60))))
     for part, rows in vars(problem.split(0)).items():
@@ -99,8 +121,24 @@ def columns(folder: Path) -> tuple[StatTable, np.ndarray]:
 
 def test_the_seed_decides_and_threads_do_not(folder: Path) -> None:
     for out, threads in (("one", 1), ("two", 2)):
-        done = call("evolve", "t.csv", "--target", "y", "--generations", 2, "--population", 40, "--threads", threads,
-                    "--out", out, "--quiet", "--seed", 4, cwd=folder)
+        done = call(
+            "evolve",
+            "t.csv",
+            "--target",
+            "y",
+            "--generations",
+            2,
+            "--population",
+            40,
+            "--threads",
+            threads,
+            "--out",
+            out,
+            "--quiet",
+            "--seed",
+            4,
+            cwd=folder,
+        )
         assert done.returncode == 0, done.stderr
     one, two = (json.loads((folder / out / "result.json").read_text()) for out in ("one", "two"))
     assert one["front"] == two["front"]
@@ -108,21 +146,47 @@ def test_the_seed_decides_and_threads_do_not(folder: Path) -> None:
 
 def test_resume_goes_on_as_if_never_stopped(folder: Path) -> None:
     common = ("t.csv", "--target", "y", "--population", 40, "--quiet", "--seed", 2)
-    for args in (("--generations", 4, "--out", "whole"), ("--generations", 2, "--out", "parts"),
-                 ("--generations", 4, "--out", "parts", "--resume")):
+    for args in (
+        ("--generations", 4, "--out", "whole"),
+        ("--generations", 2, "--out", "parts"),
+        ("--generations", 4, "--out", "parts", "--resume"),
+    ):
         done = call("evolve", *common, *args, cwd=folder)
         assert done.returncode == 0, done.stderr
     whole, parts = (json.loads((folder / out / "result.json").read_text()) for out in ("whole", "parts"))
     assert whole["front"] == parts["front"]
     assert whole["search"]["evaluated"] == parts["search"]["evaluated"]
-    refused(call("evolve", *common, "--out", "parts", "--resume", "--max-size", 9, cwd=folder), 2, "max_size", "15", "9")
+    refused(
+        call("evolve", *common, "--out", "parts", "--resume", "--max-size", 9, cwd=folder),
+        2,
+        "max_size",
+        "15",
+        "9",
+    )
     refused(call("evolve", *common, "--out", "parts", cwd=folder), 2, "--resume", "parts")
 
 
 def test_ctrl_c_leaves_a_valid_result(folder: Path) -> None:
-    command = [sys.executable, "-m", "proxygraph.evolve", "t.csv", "--target", "y", "--time-budget", "60", "--out", "stopped"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "proxygraph.evolve",
+        "t.csv",
+        "--target",
+        "y",
+        "--time-budget",
+        "60",
+        "--out",
+        "stopped",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     journal = folder / "stopped" / "journal.jsonl"
     deadline = time.monotonic() + 60
     while not (journal.is_file() and journal.read_text()) and time.monotonic() < deadline:
@@ -150,9 +214,13 @@ def test_score_prints_one_line_per_row(folder: Path) -> None:
     table = random_table(np.random.default_rng(0), {n: STATISTICS[n] for n in ("w", "g", "macs")})
     table.save(folder / "stats.safetensors")
     plain = call("score", "sum(l1(w * g) * macs)", "--table", "stats.safetensors", cwd=folder)
-    fused = call("score", "sum(l1(w * g) * macs)", "--table", "stats.safetensors", "--backend", "fused", cwd=folder)
+    fused = call(
+        "score", "sum(l1(w * g) * macs)", "--table", "stats.safetensors", "--backend", "fused", cwd=folder
+    )
     assert plain.returncode == fused.returncode == 0, plain.stderr + fused.stderr
-    a, b = (np.array([float(line.split(",")[1]) for line in d.stdout.splitlines()[1:]]) for d in (plain, fused))
+    a, b = (
+        np.array([float(line.split(",")[1]) for line in d.stdout.splitlines()[1:]]) for d in (plain, fused)
+    )
     assert len(a) == table.n_rows
     np.testing.assert_allclose(a, b, rtol=1e-9)
     refused(call("score", "sum(l1(w * gs))", "--table", "stats.safetensors", cwd=folder), 2, "'gs'")
@@ -178,7 +246,9 @@ def test_score_prints_one_line_per_row(folder: Path) -> None:
         (["streetscenes:x"], 2, ("no argument",)),
     ],
 )
-def test_wrong_use_is_said_in_one_line(folder: Path, args: list[str], code: int, words: tuple[str, ...]) -> None:
+def test_wrong_use_is_said_in_one_line(
+    folder: Path, args: list[str], code: int, words: tuple[str, ...]
+) -> None:
     refused(call("evolve", *args, cwd=folder), code, *words)
 
 

@@ -332,7 +332,8 @@ class FakePoint:
 
     def load(self):
         def loader(argument: str, *, seed: int, report: object) -> object:
-            return (self.result, argument, seed)[0] if argument != "echo" else (argument, seed)
+            self.called = (argument, seed)
+            return self.result
 
         return loader
 
@@ -342,7 +343,8 @@ def test_registered_problems(monkeypatch: pytest.MonkeyPatch):
     points = [FakePoint("mine", mine), FakePoint("broken", 3)]
     monkeypatch.setattr(problem_module, "entry_points", lambda group: points)
     assert load_problem("mine", None, 0, quiet) is mine
-    assert load_problem("mine:some/file.csv", None, 0, quiet) is mine
+    assert load_problem("mine:some/file.csv", None, 3, quiet) is mine
+    assert points[0].called == ("some/file.csv", 3)
     with pytest.raises(ConfigError, match="--target goes with a table; problem 'mine' has its own target"):
         load_problem("mine", "y", 0, quiet)
     with pytest.raises(ConfigError, match="the loader of problem 'broken' returned int, not a Problem"):
