@@ -2,9 +2,9 @@
 
     python benchmarks/sampling.py [--quick] [--json FILE]
 
-Collects the statistics of random micro networks on full tensors and with K samples per layer (several seeds), and
-reports for every proxy of the zoo the relative error and how well the sampled scores rank the networks by the full
-ones. The numbers are errors, not times.
+Collects the statistics of random micro networks on full tensors and with K samples per layer (several seeds),
+and reports for every proxy of the zoo the relative error and how well the sampled scores rank the networks by
+the full ones. The numbers are errors, not times.
 """
 
 from __future__ import annotations

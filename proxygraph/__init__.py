@@ -1,7 +1,7 @@
 """proxygraph: discover training-free proxies as typed computation graphs.
 
-The names below are loaded on first use, so that ``import proxygraph`` is quick and loads none of torch, numba and
-sympy.
+The names below are loaded on first use, so that ``import proxygraph`` is quick and loads none of torch, numba
+and sympy.
 """
 
 from __future__ import annotations

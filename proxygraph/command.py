@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, one clear line on stderr, progress that suits terminal and log alike."""
+"""What the commands share: exit codes, one clear line on stderr, progress for terminal and log alike."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def console() -> Console:
 
 @contextmanager
 def reporting(out: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function ``(what, done, total)`` that shows a bar on a terminal and a line now and then in a log."""
+    """Yield a function ``(what, done, total)``: a bar on a terminal, a line now and then in a log."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if not out.is_terminal:

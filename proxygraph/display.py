@@ -60,7 +60,8 @@ def watching(
                 last[0] = time.monotonic()
                 check = max(validate(state), default=float("nan"))
                 out.print(
-                    f"{seconds:5.0f} s  generation {state.generation:4d}  scored {state.counters['evaluated']:7,d}  "
+                    f"{seconds:5.0f} s  generation {state.generation:4d}  "
+                    f"scored {state.counters['evaluated']:7,d}  "
                     f"{metric} train {state.best:.3f}  best validation {check:.3f}",
                     soft_wrap=True,
                 )
@@ -81,7 +82,8 @@ def result_table(result: Mapping[str, Any], metric: str) -> Table:
     """Return front and baselines side by side, best test score first among the baselines."""
     rows = result["problem"]["rows"]
     table = Table(
-        title=f"{result['problem']['name']}: {metric} on {rows['train']} train / {rows['validation']} validation / "
+        title=f"{result['problem']['name']}: {metric} on {rows['train']} train / "
+        f"{rows['validation']} validation / "
         f"{rows['test']} test rows",
         title_justify="left",
     )

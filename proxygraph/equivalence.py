@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from proxygraph.dag import Dag
 from proxygraph.kernels.reference import ReferenceKernel
-from proxygraph.leaves import Axis, Leaf
+from proxygraph.leaves import Leaf
 from proxygraph.program import lower
 from proxygraph.table import StatTable
 
@@ -18,21 +18,21 @@ PROBE_ROWS = 48
 
 
 def probe_table(leaves: Mapping[str, Leaf], seed: int = 0) -> StatTable:
-    """Return a small ragged table with random values for `leaves`; nonneg leaves are >= 0, some exactly 0."""
+    """Return a small ragged table with random values for `leaves`, >= 0 where they promise it.
+
+    On a third of the rows some values are exactly 0.
+    """
     rng = np.random.default_rng([seed, 0x9B0E])
     layers = rng.integers(1, 5, size=PROBE_ROWS)
     n = {axis: rng.integers(1, 7, size=int(layers.sum())) for axis in ("element", "activation")}
-    size: dict[Axis, int] = {
-        "row": PROBE_ROWS,
-        "layer": int(layers.sum()),
-        "element": int(n["element"].sum()),
-        "activation": int(n["activation"].sum()),
-    }
+    row_of = {"row": np.arange(PROBE_ROWS), "layer": np.repeat(np.arange(PROBE_ROWS), layers)}
+    row_of |= {axis: np.repeat(row_of["layer"], sizes) for axis, sizes in n.items()}
     columns: dict[str, NDArray[Any]] = {}
     for name in sorted(leaves):
+        rows = row_of[leaves[name].axis]
         # several magnitudes, so that 1 + a and a, or a and its rounding, cannot be mistaken for each other
-        length = size[leaves[name].axis]
-        values = rng.standard_normal(length) * np.power(10.0, rng.uniform(-1.0, 1.5, length))
+        values = rng.standard_normal(rows.size) * np.power(10.0, rng.uniform(-1.0, 1.5, rows.size))
+        values[(rows < PROBE_ROWS // 3) & (rng.random(rows.size) < 0.3)] = 0.0
         columns[name] = values if leaves[name].sign == "any" else np.abs(values)
     used = {leaf.axis for leaf in leaves.values()}
     offsets: dict[str, NDArray[Any]] = {}

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS = 5.0
 PERFECT = 1.0 - 1e-13
 SEARCH_SAMPLES = 64
-"""Samples per layer that the search sees. A prefix of the table's random samples is a fair sample itself; what is
-reported is recomputed on all of them."""
+"""Samples per layer that the search sees. A prefix of the table's random samples is a fair sample itself; what
+is reported is recomputed on all of them."""
 
 
 def evolve(
@@ -311,7 +311,7 @@ def _announce(
     screen.print(result_table(result, metric))
     search, duplicates = result["search"], result["search"]["duplicates"]
     screen.print(
-        f"{search['evaluated']:,} formulas scored in {search['seconds']:.0f} s; duplicates caught before scoring: "
+        f"{search['evaluated']:,} formulas scored in {search['seconds']:.0f} s; duplicates caught before: "
         f"{duplicates['structural']:,} structural, {duplicates['algebraic']:,} algebraic",
         soft_wrap=True,
     )

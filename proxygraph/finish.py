@@ -55,7 +55,7 @@ class Finalist:
 
 
 def exact_values(dag: Dag, table: StatTable, rows: Rows) -> NDArray[np.float64]:
-    """Return the values of one formula on `rows`, float64, by the reference, in portions that fit in memory."""
+    """Return the values of one formula on `rows`, float64, by the reference, in portions that fit memory."""
     kernel = ReferenceKernel(lower([dag]))
     fine = max(table.size("element"), table.size("activation"), table.size("layer"), table.n_rows)
     portion = max(1, int(CHUNK_VALUES * table.n_rows / fine))

@@ -44,7 +44,7 @@ def score(
 
 
 def read_formula(formula: str, data: StatTable) -> Dag:
-    """Return the formula that the user names: a run's best, a proxy of the zoo, or text over the table's leaves."""
+    """Return the formula that is named: a run's best, a proxy of the zoo, or text over the table's leaves."""
     from proxygraph.export import formula_of
     from proxygraph.infix import parse
     from proxygraph.run import RunFolder

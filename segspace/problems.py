@@ -1,7 +1,8 @@
 """Problems that ``proxygraph.evolve`` finds through entry points: networks with measured mIoU.
 
-Statistics are collected once, on the first run, and kept in the user's cache folder (``PROXYGRAPH_CACHE``, else
-``XDG_CACHE_HOME/proxygraph``, else ``~/.cache/proxygraph``); an interrupted collection goes on where it stopped.
+Statistics are collected once, on the first run, and kept in the user's cache folder (``PROXYGRAPH_CACHE``,
+else ``XDG_CACHE_HOME/proxygraph``, else ``~/.cache/proxygraph``); an interrupted collection goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ def transnas101(argument: str, *, seed: int, report: Report) -> Problem:
     Parameters
     ----------
     argument : str
-        ``CSV`` or ``CSV?sample=1000&size=64&target=seg_valid_miou``: the file of published results (columns ``arch``
-        and the target), how many networks to draw, side of the images that statistics are taken on.
+        ``CSV`` or ``CSV?sample=1000&size=64&target=seg_valid_miou``: the file of published results (columns
+        ``arch`` and the target), how many networks to draw, side of the images that statistics are taken on.
     seed : int
         Of the sample.
     report : callable
