@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS = 5.0
 PERFECT = 1.0 - 1e-13
 SEARCH_SAMPLES = 64
-"""Samples per layer that the search sees. A prefix of the table's random samples is a fair sample itself; what
+"""Samples per layer that the search sees. A prefix of the random samples is a fair sample itself; what
 is reported is recomputed on all of them."""
 
 

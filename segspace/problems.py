@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from proxygraph.table import StatTable
     from segspace.transnas101 import Arch
 
-STATISTICS_VERSION = 1
-"""Part of every cache key: raise it when the meaning of a statistic changes."""
+NETWORKS_VERSION = 1
+"""Part of every cache key: raise it when the same arch is built differently."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
     # collect_many keeps batches and settings apart by itself; here stands what a row id leaves open
     recipe = json.dumps(
         {
-            "version": STATISTICS_VERSION,
+            "version": NETWORKS_VERSION,
             "width": how.width,
             "stem_stride": how.stem_stride,
             "classes": how.classes,

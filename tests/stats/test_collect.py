@@ -82,6 +82,13 @@ def test_random_state_neither_matters_nor_changes() -> None:
     assert (states[1] == np.random.get_state()[1]).all()  # noqa: NPY002
 
 
+def test_the_mode_outside_does_not_matter() -> None:
+    assert (
+        collect(odd().eval(), maps(), odd_loss, samples=5).digest
+        == collect(odd(), maps(), odd_loss, samples=5).digest
+    )
+
+
 def test_default_leaves() -> None:
     both = set(collect(plain(), labels(), CE).columns)
     assert both == set(STATISTICS) - {"hg", "latency_ms"}
