@@ -66,7 +66,7 @@ def evolve(
     _check_resume(out, resume)
     screen = console()
     with reporting(screen) as report:
-        problem = load_problem(source, target, seed, report if not quiet else _silent)
+        problem = load_problem(source, target, report if not quiet else _silent)
     judge = find_objective(objective or problem.objective)
     split = problem.split(seed, train)
     settings = {

@@ -176,7 +176,7 @@ class Problem:
             ) from None
 
 
-def load_problem(source: str, target: str | None, seed: int, report: Report) -> Problem:
+def load_problem(source: str, target: str | None, report: Report) -> Problem:
     """Return the problem that SOURCE names.
 
     Parameters
@@ -186,8 +186,6 @@ def load_problem(source: str, target: str | None, seed: int, report: Report) -> 
         saved problem.
     target : str, optional
         Column to predict, for tables.
-    seed : int
-        For loaders that draw a sample.
     report : callable
         Progress, ``(what, done, total)``.
 
@@ -210,7 +208,7 @@ def load_problem(source: str, target: str | None, seed: int, report: Report) -> 
         )
     if target is not None:
         raise ConfigError(f"--target goes with a table; problem {name!r} has its own target")
-    problem = found[name].load()(argument, seed=seed, report=report)
+    problem = found[name].load()(argument, report=report)
     if not isinstance(problem, Problem):
         raise ConfigError(f"the loader of problem {name!r} returned {type(problem).__name__}, not a Problem")
     return problem

@@ -59,7 +59,7 @@ class Measurement:
     classes: int = 17
 
 
-def streetscenes(argument: str, *, seed: int, report: Report) -> Problem:
+def streetscenes(argument: str, *, report: Report) -> Problem:
     """Return the embedded problem: micro networks of reduced width trained on generated street scenes.
 
     The target is the mean over training seeds of the final mIoU (percent) that this project measured with
@@ -69,8 +69,6 @@ def streetscenes(argument: str, *, seed: int, report: Report) -> Problem:
     ----------
     argument : str
         Must be empty.
-    seed : int
-        Not used: all networks of the table take part.
     report : callable
         Progress of collecting statistics.
     """
@@ -96,16 +94,16 @@ def streetscenes(argument: str, *, seed: int, report: Report) -> Problem:
     return Problem("streetscenes", table, target, "miou", tuple(str(arch.live()) for arch in archs))
 
 
-def transnas101(argument: str, *, seed: int, report: Report) -> Problem:
+def transnas101(argument: str, *, report: Report) -> Problem:
     """Return a seeded sample of the published micro networks of TransNAS-Bench-101 with their mIoU.
 
     Parameters
     ----------
     argument : str
-        ``CSV`` or ``CSV?sample=1000&size=64&target=seg_valid_miou``: the file of published results (columns
-        ``arch`` and the target), how many networks to draw, side of the images that statistics are taken on.
-    seed : int
-        Of the sample.
+        ``CSV`` or ``CSV?sample=1000&sample_seed=0&size=64&target=seg_valid_miou``: the file of published
+        results (columns ``arch`` and the target), how many networks to draw and with which seed, side of the
+        images that statistics are taken on. The sample does not follow the seed of a search: searches with
+        other seeds split the same networks in other ways and share their statistics.
     report : callable
         Progress of collecting statistics.
 
@@ -120,12 +118,12 @@ def transnas101(argument: str, *, seed: int, report: Report) -> Problem:
 
     path, settings = _settings(argument)
     target = str(settings.pop("target", "seg_valid_miou"))
-    n_sample = int(settings.pop("sample", 1000))
+    n_sample, sample_seed = int(settings.pop("sample", 1000)), int(settings.pop("sample_seed", 0))
     how = Measurement(**settings)
     published = _published(Path(path), target)
     names = sorted(published)
     if n_sample < len(names):
-        chosen = np.random.default_rng([seed, 0x7A5]).choice(len(names), size=n_sample, replace=False)
+        chosen = np.random.default_rng([sample_seed, 0x7A5]).choice(len(names), size=n_sample, replace=False)
         names = [names[i] for i in sorted(chosen)]
     archs = [Arch.parse(name) for name in names]
     table = statistics(archs, how, report)
@@ -201,6 +199,7 @@ def _settings(argument: str) -> tuple[str, dict[str, Any]]:
     known: Mapping[str, Callable[[str], Any]] = {
         "target": str,
         "sample": int,
+        "sample_seed": int,
         "size": int,
         "images": int,
         "batches": int,

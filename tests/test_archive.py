@@ -19,7 +19,9 @@ def one(size: int, fitness: float, start: float = 0.5) -> Individual:
     return Individual(Dag(nodes), fitness)
 
 
-people = st.builds(one, st.integers(3, 6), st.integers(0, 12).map(lambda n: n / 12), st.integers(1, 9).map(float))
+people = st.builds(
+    one, st.integers(3, 6), st.integers(0, 12).map(lambda n: n / 12), st.integers(1, 9).map(float)
+)
 crowds = st.lists(people, max_size=30)
 
 

@@ -15,9 +15,8 @@ from proxygraph.ops import OPS, Op, register, unregister
 from proxygraph.program import lower
 from proxygraph.variation import MUTATIONS, Grammar, random_dag
 from tests.numeric import all_finite, disagreement
-from tests.strategies import dags
+from tests.strategies import dags, random_table, tables
 from tests.strategies import random_dag as other_random_dag
-from tests.strategies import random_table, tables
 
 FEW = {name: STATISTICS[name] for name in ("w", "g_std", "nwot", "numel", "jacov", "params")}
 HARSH = (1e-200, 1e200, -1e308, 5e-324, 0.0, -0.0, 1e16, 1.0 / 3.0)
@@ -28,7 +27,7 @@ def spelled(formula: str) -> str:
 
 
 def population(seed: int, n: int) -> list[Dag]:
-    """Random formulas of three kinds: over all leaves, over few (so that parts meet), with harsh constants."""
+    """Random formulas: over all leaves, over few so that parts meet, and with harsh constants."""
     rng = np.random.default_rng(seed)
     grammars = [
         Grammar(STATISTICS, tuple(OPS), max_size=18),

@@ -284,10 +284,9 @@ def test_too_many_nodes():
 def test_any_text_is_a_formula_or_refused_in_one_line(formula: str):
     try:
         dag = parse(formula)
-    except ProxyGraphError as error:
-        assert str(error)
-    else:
-        assert parse(text(dag)) == dag
+    except ProxyGraphError:
+        return
+    assert parse(text(dag)) == dag
 
 
 def test_random_damage_is_refused_or_read():

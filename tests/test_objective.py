@@ -39,7 +39,9 @@ def test_the_table():
         name: kind for kind, names in KINDS.items() for name in names
     }
     assert find_objective("kendall").name == "kendall"
-    with pytest.raises(UnknownName, match="no objective named 'rmse'; known: spearman, kendall, pearson, r2, mse"):
+    with pytest.raises(
+        UnknownName, match="no objective named 'rmse'; known: spearman, kendall, pearson, r2, mse"
+    ):
         find_objective("rmse")
 
 

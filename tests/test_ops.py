@@ -56,7 +56,7 @@ def test_no_template_forgot_an_operator():
     for op in ELEMENTWISE:
         assert op.numba, op.name
         assert op.sympy is not None, op.name
-        assert not (op.init or op.update or op.final), op.name
+        assert (op.init, op.update, op.final) == ((), (), ""), op.name
     for op in REDUCTIONS:
         assert op.init, op.name
         assert len(op.init) == len(op.update), op.name
@@ -89,7 +89,9 @@ def test_torch_form(op: Op):
     torch = pytest.importorskip("torch")
     code = op.torch.format(*(f"x{i}" for i in range(op.arity)))
     for args in cases(op):
-        names = {f"x{i}": torch.tensor([a], dtype=torch.float64) for i, a in enumerate(args)} | {"torch": torch}
+        names = {f"x{i}": torch.tensor([a], dtype=torch.float64) for i, a in enumerate(args)} | {
+            "torch": torch
+        }
         got = float(eval(code, names)[0])
         np.testing.assert_allclose(got, meaning(op, args), rtol=1e-13, equal_nan=True)
 
@@ -106,7 +108,9 @@ def test_sympy_form(op: Op):
 
 
 @pytest.mark.parametrize("op", REDUCTIONS, ids=named)
-@pytest.mark.parametrize("values", [[1.5], [0.1, 0.1, 0.1], [-2.0, 0.0, 3.0, 0.25], [1e8 + 1, 1e8 + 2, 1e8 + 4]])
+@pytest.mark.parametrize(
+    "values", [[1.5], [0.1, 0.1, 0.1], [-2.0, 0.0, 3.0, 0.25], [1e8 + 1, 1e8 + 2, 1e8 + 4]]
+)
 def test_single_pass_form(op: Op, values: list[float]):
     count = 3.0 * len(values)
     names = {"np": np, "math": math, "first": values[0], "n": len(values), "count": count}
@@ -157,7 +161,9 @@ def test_operators_do_not_swallow_nan(op: Op):
 def test_commutative(op: Op):
     if op.arity == 2:
         equal = all(
-            meaning(op, (a, b)) == meaning(op, (b, a)) for a, b in cases(op) if math.isfinite(meaning(op, (a, b)))
+            meaning(op, (a, b)) == meaning(op, (b, a))
+            for a, b in cases(op)
+            if math.isfinite(meaning(op, (a, b)))
         )
         assert equal == op.commutative
 
@@ -201,9 +207,19 @@ def test_find():
         find("qqq", 1)
 
 
-@pytest.mark.parametrize(("value", "allowed"), [
-    (0.5, True), (-2.0, True), (16.0, True), (0.0, True), (0.3, False), (16.5, False), (math.inf, False), (math.nan, False),
-])
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        (0.5, True),
+        (-2.0, True),
+        (16.0, True),
+        (0.0, True),
+        (0.3, False),
+        (16.5, False),
+        (math.inf, False),
+        (math.nan, False),
+    ],
+)
 def test_exponents(value: float, allowed: bool):
     assert is_half_integer(value) == allowed
 
@@ -260,8 +276,8 @@ def mine():
            "({0} / (1.0 + torch.abs({0})))", lambda sp, a: a / (1 + sp.Abs(a)), nonneg="args"),
         Op("hypot", 2, "elementwise", lambda np, a, b: np.hypot(a, b), "math.hypot({0}, {1})",
            "torch.hypot({0}, {1})", lambda sp, a, b: sp.sqrt(a**2 + b**2), commutative=True, nonneg="always"),
-        Op("span", 1, "reduction", lambda np, v, count: np.max(v) - np.min(v), "", "({0}.amax() - {0}.amin())",
-           nonneg="always", init=("-np.inf", "np.inf"),
+        Op("span", 1, "reduction", lambda np, v, count: np.max(v) - np.min(v), "",
+           "({0}.amax() - {0}.amin())", nonneg="always", init=("-np.inf", "np.inf"),
            update=("np.maximum({s0}, {x})", "np.minimum({s1}, {x})"), final="({s0} - {s1})"),
     )  # fmt: skip
     for op in ops:
@@ -283,7 +299,9 @@ class TestAUsersOperator:
         assert Dag.from_graph(dag.graph) == dag
 
     def test_in_the_canonical_form(self):
-        assert canonical(parse(FORMULA)) == canonical(parse("inv(params) * sum(span(hypot(numel, g) * softsign(w)))"))
+        assert canonical(parse(FORMULA)) == canonical(
+            parse("inv(params) * sum(span(hypot(numel, g) * softsign(w)))")
+        )
 
     def test_in_the_kernels(self):
         from proxygraph.kernels.fused import FusedKernel
@@ -307,7 +325,7 @@ class TestAUsersOperator:
 
     def test_in_the_exported_python(self):
         torch_source = pytest.importorskip("proxygraph.torch_source")
-        source = torch_source.formula_python(parse(FORMULA))
+        source = torch_source.formula_python(parse(FORMULA), provenance={})
         compile(source, "formula.py", "exec")
         assert "torch.hypot(" in source
 

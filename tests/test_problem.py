@@ -42,7 +42,9 @@ def rows(n: int = 12) -> str:
 def test_targets_must_be_finite(bad: float):
     target = np.arange(20.0)
     target[[4, 7]] = bad
-    with pytest.raises(ConfigError, match=r"problem 'p': target 'miou' is (nan|inf|-inf) on row 'r4' and 1 others"):
+    with pytest.raises(
+        ConfigError, match=r"problem 'p': target 'miou' is (nan|inf|-inf) on row 'r4' and 1 others"
+    ):
         make(target=target)
 
 
@@ -73,8 +75,8 @@ def test_a_split_takes_every_row_once_and_keeps_groups_whole(seed: int, n: int, 
     problem = make(n, groups)
     try:
         split = problem.split(seed)
-    except ConfigError as error:
-        assert "groups of equal rows cannot be split in three" in str(error)
+    except ConfigError:
+        assert len(set(groups)) < n // 2  # only large groups can make it impossible
         return
     parts = [split.train, split.validation, split.test]
     assert sorted(np.concatenate(parts).tolist()) == list(range(n))
@@ -122,7 +124,9 @@ def test_the_order_of_the_rows_does_not_decide():
 
 @pytest.mark.parametrize("n_train", [0, 4, 17, 18, 19, 20, 21, 1000, -5])
 def test_impossible_splits(n_train: int):
-    with pytest.raises(ConfigError, match=rf"cannot split 20 rows into {n_train} for training .* --train between 5 and 16"):
+    with pytest.raises(
+        ConfigError, match=rf"cannot split 20 rows into {n_train} for training .* --train between 5 and 16"
+    ):
         make(20).split(0, n_train)
 
 
@@ -138,10 +142,15 @@ def test_save_and_load(tmp_path: Path):
     problem = make(20, [f"g{i % 7}" for i in range(20)])
     problem.save(tmp_path / "p.safetensors")
     back = Problem.load(tmp_path / "p.safetensors")
-    assert (back.name, back.target_name, back.groups, back.objective) == ("p", "miou", problem.groups, "spearman")
+    assert (back.name, back.target_name, back.groups, back.objective) == (
+        "p",
+        "miou",
+        problem.groups,
+        "spearman",
+    )
     np.testing.assert_array_equal(back.target, problem.target)
     assert back.table.digest == problem.table.digest
-    again = load_problem(str(tmp_path / "p.safetensors"), None, 0, quiet)
+    again = load_problem(str(tmp_path / "p.safetensors"), None, quiet)
     np.testing.assert_array_equal(again.split(1).train, problem.split(1).train)
 
 
@@ -151,7 +160,9 @@ def test_a_table_is_no_problem(tmp_path: Path):
         Problem.load(tmp_path / "t.safetensors")
 
 
-@pytest.mark.parametrize("extra", [{}, {"name": "p"}, 3, {"name": 1, "target": "x", "target_name": 2, "groups": 3}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"name": "p"}, 3, {"name": 1, "target": "x", "target_name": 2, "groups": 3}]
+)
 def test_a_damaged_problem(tmp_path: Path, extra):
     table = make().table
     damaged = StatTable(table.rows, table.columns, table.leaves, {}, {}, {"problem": extra})
@@ -165,7 +176,7 @@ def test_a_truncated_problem(tmp_path: Path):
     whole = (tmp_path / "p.safetensors").read_bytes()
     for n in (0, 7, 100, len(whole) - 1):
         (tmp_path / "p.safetensors").write_bytes(whole[:n])
-        with pytest.raises(ConfigError, match="p.safetensors"):
+        with pytest.raises(ConfigError, match=r"p\.safetensors"):
             Problem.load(tmp_path / "p.safetensors")
 
 
@@ -244,7 +255,11 @@ def test_missing_cells_are_missing_values(tmp_path: Path):
         ("y\n" + "".join(f"{i}\n" for i in range(12)), "y", "no columns beside the target 'y'"),
         ("id,y\n" + "".join(f"{i},{i}\n" for i in range(12)), "y", "no columns beside the target 'y'"),
         ("id,x,y\n" + "".join(f"{i % 6},{i},{i}\n" for i in range(12)), "y", "id '0' occurs more than once"),
-        ("id,x,y\n" + "".join(f"n{i % 6},{i},{i}\n" for i in range(12)), "y", "id 'n0' occurs more than once"),
+        (
+            "id,x,y\n" + "".join(f"n{i % 6},{i},{i}\n" for i in range(12)),
+            "y",
+            "id 'n0' occurs more than once",
+        ),
         ("id,x,y\n" + rows(), "id", "the column 'id' names the rows and cannot be the target"),
     ],
 )
@@ -254,7 +269,9 @@ def test_bad_csvs(tmp_path: Path, text: str, target: str | None, message: str):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00x", b"x,y\n\xe9,1\n", b"x,y\n1,\x002\n", bytes(range(256)) * 40])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00x", b"x,y\n\xe9,1\n", b"x,y\n1,\x002\n", bytes(range(256)) * 40]
+)
 def test_files_that_are_no_text(tmp_path: Path, content: bytes):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(ConfigError, match=r"t\.csv"):
@@ -262,11 +279,11 @@ def test_files_that_are_no_text(tmp_path: Path, content: bytes):
 
 
 def test_no_such_file(tmp_path: Path):
-    with pytest.raises(ConfigError, match="no.csv: no such file"):
+    with pytest.raises(ConfigError, match=r"no\.csv: no such file"):
         table_problem(tmp_path / "no.csv", "y")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(ConfigError, match="folder.csv: no such file"):
-        load_problem(str(tmp_path / "folder.csv"), "y", 0, quiet)
+    with pytest.raises(ConfigError, match=r"folder\.csv: no such file"):
+        load_problem(str(tmp_path / "folder.csv"), "y", quiet)
 
 
 def test_many_columns_are_not_all_listed(tmp_path: Path):
@@ -299,7 +316,7 @@ def test_parquet(tmp_path: Path):
     frame = pandas.DataFrame({"id": [f"n{i}" for i in range(12)], "x": range(12), "y": np.arange(12) / 3.0})
     frame.loc[2, "x"] = None
     frame.to_parquet(tmp_path / "t.parquet")
-    problem = load_problem(str(tmp_path / "t.parquet"), "y", 0, quiet)
+    problem = load_problem(str(tmp_path / "t.parquet"), "y", quiet)
     np.testing.assert_array_equal(problem.target, np.arange(12) / 3.0)
     assert problem.table.rows[:2] == ("n0", "n1")
     assert np.flatnonzero(np.isnan(problem.table.columns["x"])).tolist() == [2]
@@ -309,11 +326,11 @@ def test_bad_parquets(tmp_path: Path):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(ConfigError, match="t.parquet: cannot be read as parquet"):
+    with pytest.raises(ConfigError, match=r"t\.parquet: cannot be read as parquet"):
         table_problem(tmp_path / "t.parquet", "y")
     frame = pandas.DataFrame({"when": pandas.date_range("2020", periods=12), "y": range(12)})
     frame.to_parquet(tmp_path / "d.parquet")
-    with pytest.raises(ConfigError, match="d.parquet: column 'when' is not numeric"):
+    with pytest.raises(ConfigError, match=r"d\.parquet: column 'when' is not numeric"):
         table_problem(tmp_path / "d.parquet", "y")
 
 
@@ -321,8 +338,10 @@ def test_bad_parquets(tmp_path: Path):
 
 
 def test_unknown_problems():
-    with pytest.raises(UnknownName, match=r"no problem named 'cityscape'; give one of .*streetscenes.*, or a .csv"):
-        load_problem("cityscape", None, 0, quiet)
+    with pytest.raises(
+        UnknownName, match=r"no problem named 'cityscape'; give one of .*streetscenes.*, or a .csv"
+    ):
+        load_problem("cityscape", None, quiet)
 
 
 class FakePoint:
@@ -331,8 +350,8 @@ class FakePoint:
         self.result = result
 
     def load(self):
-        def loader(argument: str, *, seed: int, report: object) -> object:
-            self.called = (argument, seed)
+        def loader(argument: str, *, report: object) -> object:
+            self.called = argument
             return self.result
 
         return loader
@@ -342,15 +361,15 @@ def test_registered_problems(monkeypatch: pytest.MonkeyPatch):
     mine = make()
     points = [FakePoint("mine", mine), FakePoint("broken", 3)]
     monkeypatch.setattr(problem_module, "entry_points", lambda group: points)
-    assert load_problem("mine", None, 0, quiet) is mine
-    assert load_problem("mine:some/file.csv", None, 3, quiet) is mine
-    assert points[0].called == ("some/file.csv", 3)
+    assert load_problem("mine", None, quiet) is mine
+    assert load_problem("mine:some/file.csv", None, quiet) is mine
+    assert points[0].called == "some/file.csv"
     with pytest.raises(ConfigError, match="--target goes with a table; problem 'mine' has its own target"):
-        load_problem("mine", "y", 0, quiet)
+        load_problem("mine", "y", quiet)
     with pytest.raises(ConfigError, match="the loader of problem 'broken' returned int, not a Problem"):
-        load_problem("broken", None, 0, quiet)
+        load_problem("broken", None, quiet)
 
 
 def test_a_file_whose_name_has_a_colon(tmp_path: Path):
     path = csv_file(tmp_path, "x,y,z\n" + rows(), name="a:b.csv")
-    assert load_problem(str(path), "y", 0, quiet).name == "a:b"
+    assert load_problem(str(path), "y", quiet).name == "a:b"

@@ -1,8 +1,7 @@
 """Every rewrite on its stated domain: both sides computed, and both sides of one canonical form.
 
-The letters of a rule stand for columns of a table here (see `proxygraph.rules`). Rules are tried on every axis
-their letters can be on: plain columns, a part of a layer beside one of its row, a part of an element beside one of
-its layer.
+The letters of a rule stand for columns of a table here (see `proxygraph.rules`), on every axis they can be on:
+plain columns, a part of a layer beside one of its row, a part of an element beside one of its layer or row.
 """
 
 from __future__ import annotations

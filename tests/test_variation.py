@@ -16,14 +16,28 @@ from proxygraph.infix import parse
 from proxygraph.leaves import STATISTICS, Leaf
 from proxygraph.ops import BUILTIN, OPS, Op, register, unregister
 from proxygraph.search import grammar_for
-from proxygraph.variation import MAX_CONSTANT, MUTATIONS, Grammar, crossover, finest, mutate_constant, random_dag
+from proxygraph.variation import (
+    MAX_CONSTANT,
+    MUTATIONS,
+    Grammar,
+    crossover,
+    finest,
+    mutate_constant,
+    random_dag,
+)
 
 ALL = Grammar(STATISTICS, tuple(sorted(BUILTIN)), max_size=15)
 TABLE = grammar_for({name: Leaf(name, "row") for name in ("x", "y", "a column")}, max_size=12)
 DEEP = Grammar({"w": STATISTICS["w"]}, tuple(sorted(BUILTIN)), max_size=12)
 NO_REDUCTION = Grammar(dict(TABLE.leaves), ("add", "pow", "exp"), max_size=9)
 NO_ELEMENTWISE = Grammar({"w": STATISTICS["w"], "a": STATISTICS["a"]}, ("sum", "max"), max_size=6)
-GRAMMARS = {"all": ALL, "table": TABLE, "element only": DEEP, "no reduction": NO_REDUCTION, "only reductions": NO_ELEMENTWISE}
+GRAMMARS = {
+    "all": ALL,
+    "table": TABLE,
+    "element only": DEEP,
+    "no reduction": NO_REDUCTION,
+    "only reductions": NO_ELEMENTWISE,
+}
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -109,7 +123,11 @@ def test_crossover_takes_from_both():
     rng = np.random.default_rng(0)
     first, second = parse("sum(l2(w)) * params"), parse("mean(l1(g)) / zen")
     children = [crossover(first, second, ALL, rng) for _ in range(60)]
-    both = [child for child in children if set(child.leaves) & {"w", "params"} and set(child.leaves) & {"g", "zen"}]
+    both = [
+        child
+        for child in children
+        if set(child.leaves) & {"w", "params"} and set(child.leaves) & {"g", "zen"}
+    ]
     assert len(both) > 15
 
 
@@ -155,7 +173,9 @@ def test_the_default_grammar():
     assert "exp" not in grammar_for(STATISTICS, 12, without=["exp"]).ops
 
 
-@pytest.mark.parametrize(("leaves", "ops"), [({}, ("add", "exp")), ({"w": STATISTICS["w"]}, ("add", "exp")), ({}, ())])
+@pytest.mark.parametrize(
+    ("leaves", "ops"), [({}, ("add", "exp")), ({"w": STATISTICS["w"]}, ("add", "exp")), ({}, ())]
+)
 def test_grammars_that_make_nothing(leaves, ops):
     with pytest.raises(ConfigError, match="no formula can be made: there is no leaf on the row axis"):
         Grammar(leaves, ops)

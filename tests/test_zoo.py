@@ -13,7 +13,19 @@ from proxygraph.latex import latex
 from proxygraph.leaves import STATISTICS
 from proxygraph.zoo import ZOO, available, find_proxy
 
-REQUIRED = ("plain", "snip", "grasp", "synflow", "fisher", "grad_norm", "l2_norm", "zico", "lswag", "params", "macs")
+REQUIRED = (
+    "plain",
+    "snip",
+    "grasp",
+    "synflow",
+    "fisher",
+    "grad_norm",
+    "l2_norm",
+    "zico",
+    "lswag",
+    "params",
+    "macs",
+)
 
 
 @pytest.mark.parametrize("proxy", ZOO.values(), ids=ZOO)
@@ -35,7 +47,13 @@ def test_the_zoo():
 
 
 def test_what_a_table_allows():
-    assert {proxy.name for proxy in available(["w", "g", "params"])} == {"plain", "snip", "grad_norm", "l2_norm", "params"}
+    assert {proxy.name for proxy in available(["w", "g", "params"])} == {
+        "plain",
+        "snip",
+        "grad_norm",
+        "l2_norm",
+        "params",
+    }
     assert available([]) == []
     assert [proxy.name for proxy in available(STATISTICS)] == list(ZOO)
 

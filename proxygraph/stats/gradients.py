@@ -38,9 +38,8 @@ def synaptic_flow(recorder: Recorder, like: Tensor) -> dict[str, Tensor]:
     """
     subject, model = recorder.subject, recorder.subject.model
     flows = {r.name: torch.zeros(len(r.elements), dtype=_WIDE, device=r.w.device) for r in recorder.layers}
-    own = {
-        f"{recorder.names[layer]}.weight" for layer in recorder.plain
-    }  # their layers take the absolute value
+    # plain layers take the absolute value of their weights themselves
+    own = {f"{recorder.names[layer]}.weight" for layer in recorder.plain}
     parameters = {
         name: p.detach() if name in own or not p.is_floating_point() else p.detach().to(_WIDE).abs()
         for name, p in subject.parameters.items()

@@ -82,18 +82,15 @@ class Recorder:
     def __init__(
         self, subject: Subject, wanted: frozenset[str], samples: int | None, seed: int, images: int
     ) -> None:
-        self.subject, self.wanted, self.samples, self.seed, self.images = (
-            subject,
-            wanted,
-            samples,
-            seed,
-            images,
-        )
+        self.subject, self.wanted = subject, wanted
+        self.samples, self.seed, self.images = samples, seed, images
         self.records: dict[str, Record] = {}
         # Outputs that depend on nothing differentiable (of a convolution of zeros) are hung on this, so that
         # the gradient with respect to them exists.
         self.anchor = torch.zeros((), dtype=subject.dtype, device=subject.device, requires_grad=True)
         self.names = {m: name for name, m in subject.model.named_modules() if isinstance(m, LAYERS)}
+        known = {id(p): name for name, p in subject.model.named_parameters()}  # of tied ones, one name
+        self._parameters = {layer: [known[id(p)] for p in layer.parameters()] for layer in self.names}
         self.plain = _plain(self.names, subject.model)
         self.large = frozenset(
             layer for layer in self.plain if samples is not None and layer.weight.numel() >= LARGE * samples
@@ -120,11 +117,10 @@ class Recorder:
 
     def require_gradients(self, parameters: dict[str, Tensor], layers: Iterable[Layer]) -> None:
         """Let the parameters of `layers` require gradients; what a weight is computed from, too."""
-        known = {id(p): name for name, p in self.subject.model.named_parameters()}  # of tied ones, one name
         for layer in layers:
-            for parameter in layer.parameters():
-                if parameter.is_floating_point():
-                    parameters[known[id(parameter)]].requires_grad_(True)
+            for name in self._parameters[layer]:
+                if parameters[name].is_floating_point():
+                    parameters[name].requires_grad_(True)
 
     @contextmanager
     def recording(self, *, first: bool, only: Iterable[Layer] | None = None) -> Iterator[None]:
@@ -204,9 +200,8 @@ class Recorder:
         )
 
     def _prefix(self, index: int, purpose: int, n: int, *more: int) -> Tensor:
-        return torch.from_numpy(prefix([self.seed, index, purpose, *more], n, self.samples)).to(
-            self.subject.device
-        )
+        places = prefix([self.seed, index, purpose, *more], n, self.samples)
+        return torch.from_numpy(places).to(self.subject.device)
 
     def _observe(self, record: Record, x: Tensor, out: Tensor) -> Call:
         """Measure what the output of one call tells."""
@@ -290,12 +285,12 @@ class Recorder:
 
     def paired(self, record: Record) -> tuple[Tensor, Tensor]:
         """Return the samples of a layer's output and of its gradient, over all calls, in random order."""
+        if len(record.calls) == 1:
+            return record.calls[0].a, record.calls[0].da
         key = [self.seed, record.index, _CALLS]
         population, place = merged(key, record.sizes, self.samples)
         starts = np.concatenate([[0], np.cumsum([len(call.places) for call in record.calls])])[:-1]
         which = torch.from_numpy(starts[population] + place).to(self.subject.device)
-        if len(record.calls) == 1:
-            return record.calls[0].a, record.calls[0].da
         return torch.cat([c.a for c in record.calls])[which], torch.cat([c.da for c in record.calls])[which]
 
 
