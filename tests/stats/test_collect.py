@@ -95,9 +95,13 @@ def test_default_leaves() -> None:
     assert set(collect(plain(), labels()[0], CE).columns) == both - {"g_mean", "g_std"}
 
 
+@pytest.fixture(scope="module")
+def every() -> StatTable:
+    return collect(odd(), maps(), odd_loss, leaves=[n for n in STATISTICS if n != "latency_ms"], samples=3)
+
+
 @pytest.mark.parametrize("leaf", [name for name in STATISTICS if name != "latency_ms"])
-def test_a_leaf_alone_equals_the_leaf_among_all(leaf: str) -> None:
-    every = collect(odd(), maps(), odd_loss, leaves=[n for n in STATISTICS if n != "latency_ms"], samples=3)
+def test_a_leaf_alone_equals_the_leaf_among_all(leaf: str, every: StatTable) -> None:
     alone = collect(odd(), maps(), odd_loss, leaves=[leaf], samples=3)
     assert set(alone.columns) == {leaf}
     np.testing.assert_array_equal(alone.columns[leaf], every.columns[leaf])
