@@ -58,7 +58,7 @@ def watching(
         def log(state: SearchState, seconds: float) -> None:
             if time.monotonic() - last[0] >= 10.0:
                 last[0] = time.monotonic()
-                check = max(validate(state), default=float("nan"))
+                check = max((v for v in validate(state) if v == v), default=float("nan"))
                 out.print(
                     f"{seconds:5.0f} s  generation {state.generation:4d}  "
                     f"scored {state.counters['evaluated']:7,d}  "
