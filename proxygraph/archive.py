@@ -38,7 +38,7 @@ class HallOfFame:
         kept: list[Individual] = []
         for size in sorted(by_size):
             best = sorted(by_size[size].values(), key=lambda i: (-i.fitness, i.dag.key))
-            # equal fitness on every digit means the same order of the rows: one of them is enough
+            # equal fitness nearly always means the same order of the rows: one of them is enough
             distinct: list[Individual] = []
             for one in best:
                 if not distinct or one.fitness != distinct[-1].fitness:

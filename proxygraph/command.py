@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from proxygraph.errors import ProxyGraphError, StorageError
@@ -18,16 +20,24 @@ def run_command(command: Callable[..., Any], name: str) -> None:
     """Run a typer command: exit 0 on success, 2 on wrong use, 1 on failure, 130 on Ctrl-C."""
     import typer
 
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except StorageError as error:
+            fail(error, 1)
+        except ProxyGraphError as error:
+            fail(error, 2)
+        except KeyboardInterrupt:
+            fail("interrupted", 130)
+        except Exception as error:
+            if os.environ.get("PROXYGRAPH_TRACEBACK"):
+                raise
+            fail(f"{type(error).__name__}: {error} (PROXYGRAPH_TRACEBACK=1 shows where)", 1)
+
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(command)
-    try:
-        app(prog_name=name)
-    except StorageError as error:
-        fail(error, 1)
-    except ProxyGraphError as error:
-        fail(error, 2)
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
+    app.command()(guarded)
+    app(prog_name=name)
 
 
 def fail(message: object, code: int) -> None:

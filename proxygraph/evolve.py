@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,10 +45,14 @@ def evolve(
     ] = None,
     train: Annotated[int | None, typer.Option(help="Rows to train on; by default half of them.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of split and search.")] = 0,
-    time_budget: Annotated[float, typer.Option(help="Seconds to search.")] = 60.0,
+    time_budget: Annotated[
+        float | None, typer.Option(help="Seconds to search; by default 60, or no limit with --generations.")
+    ] = None,
     generations: Annotated[int | None, typer.Option(help="Stop after so many generations.")] = None,
     population: Annotated[int, typer.Option(help="Formulas alive at the same time.")] = 400,
-    max_size: Annotated[int, typer.Option(help="Most nodes of a formula.")] = 15,
+    max_size: Annotated[
+        int, typer.Option(help="Most nodes while searching; sign, scale and offset come on top.")
+    ] = 15,
     threads: Annotated[int, typer.Option(help="Threads for scoring; the result does not depend on it.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
@@ -63,31 +67,36 @@ def evolve(
     from proxygraph.run import RunFolder
 
     _check_numbers(train=train, seed=seed, time_budget=time_budget, generations=generations, threads=threads)
-    _check_resume(out, resume)
+    _check_folder(out, resume)
+    judge = find_objective(objective) if objective else None
     screen = console()
     with reporting(screen) as report:
         problem = load_problem(source, target, report if not quiet else _silent)
-    judge = find_objective(objective or problem.objective)
+    judge = judge or find_objective(problem.objective)
     split = problem.split(seed, train)
+    _check_targets(problem, split)
     settings = {
         "source": source,
         "target": target,
         "objective": judge.name,
         "train": train,
         "seed": seed,
-        "time_budget": time_budget,
+        "time_budget": 60.0 if time_budget is None and generations is None else time_budget,
         "generations": generations,
         "population": population,
         "max_size": max_size,
         "threads": threads,
         "problem": problem.name,
-        "table": problem.table.digest,
+        "data": problem.digest,
     }
-    folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
     search = _search(problem, split, judge, settings)
+    folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
     state, seconds = _loop(search, folder, problem, split, screen, settings, resume=resume, quiet=quiet)
-    result, best = _finished(state, seconds, problem, split, judge, screen, settings)
-    _store(folder, result, best, state)
+    with _interruptible() as wish:  # one Ctrl-C only makes the rest shorter; the result is written
+        result, best = _finished(
+            state, seconds, problem, split, judge, settings, quiet=quiet, screen=screen, hurry=lambda: wish[0]
+        )
+        _store(folder, result, best, state)
     _announce(screen, result, best, folder, judge.metric)
 
 
@@ -104,11 +113,28 @@ def _check_numbers(**values: float | None) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {least[name]}")
 
 
-def _check_resume(out: Path | None, resume: bool) -> None:
+def _check_folder(out: Path | None, resume: bool) -> None:
+    """Refuse before any work what `RunFolder.create` would refuse after it."""
     from proxygraph.errors import ConfigError
+    from proxygraph.run import RunFolder
 
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
+    if out is not None:
+        RunFolder(out).check_free(resume)
+
+
+def _check_targets(problem: Problem, split: Split) -> None:
+    """Refuse a split on which nothing can be learnt or chosen."""
+    from proxygraph.errors import ConfigError
+
+    for part in ("train", "validation"):
+        y = problem.target[getattr(split, part)]
+        if (y == y[0]).all():
+            raise ConfigError(
+                f"target {problem.target_name!r} is {y[0]} on all {len(y)} {part} rows of this split; "
+                "choose another --seed or a larger --train"
+            )
 
 
 def _default_out(name: str) -> Path:
@@ -126,7 +152,7 @@ def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str
         seed=settings["seed"], population=settings["population"], max_size=settings["max_size"]
     )
     grammar = grammar_for(table.leaves, config.max_size)
-    seeds = [proxy.dag for proxy in zoo.available(table.columns)]
+    seeds = [proxy.dag for proxy in zoo.available(table.leaves if table.offsets else {})]
     return Search(
         config, grammar, judge, Population(table, settings["threads"]), problem.target[split.train], seeds
     )
@@ -162,6 +188,7 @@ def _loop(
 ) -> tuple[SearchState, float]:
     """Run generations until the budget is spent; return the last state and the seconds of all sittings."""
     from proxygraph.display import watching
+    from proxygraph.errors import ConfigError
     from proxygraph.search import state_from_json
 
     state, spent = None, 0.0
@@ -169,9 +196,12 @@ def _loop(
         stored = folder.read("checkpoint.json")
         state = state_from_json(stored, search.grammar.leaves)
         spent = float(stored.get("seconds", 0.0))
-        folder.trim_journal(state.generation)
+    if resume:
+        folder.trim_journal(state.generation if state is not None else 0)
+    resumed_at = state.generation if state is not None else 0
     begin = saved = time.monotonic()
     limit = settings["generations"] or float("inf")
+    budget = float("inf") if settings["time_budget"] is None else settings["time_budget"]
     with (
         _interruptible() as wish,
         watching(screen, search.objective.metric, _validator(search, problem, split), quiet) as show,
@@ -179,10 +209,7 @@ def _loop(
         while True:
             seconds = spent + time.monotonic() - begin
             if state is not None and (
-                wish[0]
-                or state.generation >= limit
-                or seconds >= settings["time_budget"]
-                or state.best >= PERFECT
+                wish[0] or state.generation >= limit or seconds >= budget or state.best >= PERFECT
             ):
                 break
             state = search.step(state) if state is not None else search.start()
@@ -197,6 +224,11 @@ def _loop(
                     **state.counters,
                 },
             )
+            if not state.hall.members:
+                raise ConfigError(
+                    f"none of the first {state.counters['evaluated']} formulas has a finite, varying value on "
+                    "every training row; look for constant or missing columns"
+                )
             show(state, seconds)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _checkpoint(folder, state, seconds)
@@ -204,6 +236,8 @@ def _loop(
     assert state is not None, "the loop makes at least one generation"
     seconds = spent + time.monotonic() - begin
     _checkpoint(folder, state, seconds)
+    if resume and state.generation == resumed_at:
+        screen.print("Nothing was left of the budget; raise --time-budget or --generations to go on.")
     if wish[0]:
         screen.print("Stopped; writing the result so far. Continue later with --resume.")
     return state, seconds
@@ -235,16 +269,22 @@ def _finished(
     problem: Problem,
     split: Split,
     judge: Objective,
-    screen: Console,
     settings: dict[str, Any],
+    *,
+    screen: Console,
+    quiet: bool,
+    hurry: Callable[[], bool],
 ) -> tuple[dict[str, Any], Finalist]:
-    """Choose on validation, then test once; return ``result.json``."""
+    """Choose on validation, then test once; return ``result.json``. `hurry` leaves out sympy."""
     from proxygraph.errors import ConfigError
     from proxygraph.finish import baselines, choose, finalists, tested
     from proxygraph.run import environment
 
     with reporting(screen) as report:
-        candidates = finalists(state.hall, judge, problem, split, lambda i, n: report("final numbers", i, n))
+        tell = _silent if quiet else report
+        candidates = finalists(
+            state.hall, judge, problem, split, lambda i, n: tell("final numbers", i, n), hurry
+        )
         if not candidates:
             raise ConfigError("no formula was finite on the training rows; are the columns usable?")
         best, front = choose(candidates, judge)
@@ -292,15 +332,15 @@ def _store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: Sea
         **{part: json.dumps(result["best"][part]) for part in ("train", "validation", "test")},
     }
     hall = [
-        {"size": one.size, "fitness": one.fitness, "key": one.dag.key, "formula": text(one.dag)}
+        {"size": one.size, "search_fitness": one.fitness, "key": one.dag.key, "formula": text(one.dag)}
         for one in state.hall.members
     ]
+    folder.write("result.json", json.dumps(result, indent=2) + "\n")
     folder.write("hall_of_fame.csv", csv_text(hall))
     folder.write("formula.tex", formula_tex(best.dag, provenance=provenance))
     folder.write(
         "formula.py", formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"])
     )
-    folder.write("result.json", json.dumps(result, indent=2) + "\n")
 
 
 def _announce(

@@ -41,6 +41,11 @@ class Finalist:
         value = self.reports[part][name]
         return -np.inf if value is None else float(value)
 
+    @property
+    def invalid(self) -> int:
+        """Validation rows on which the formula has no finite value."""
+        return int(self.reports["validation"]["invalid"])
+
     def to_json(self) -> dict[str, Any]:
         """Return the entry of ``result.json``."""
         dag = self.dag
@@ -69,6 +74,7 @@ def finalists(
     problem: Problem,
     split: Split,
     progress: Callable[[int, int], None],
+    hurry: Callable[[], bool] = lambda: False,
 ) -> list[Finalist]:
     """Return the hall of fame in final form, with exact numbers on train and validation.
 
@@ -80,12 +86,12 @@ def finalists(
     front = {one.dag.key for one in hall.front()}
     with SympyWorker(timeout_s=2.0) as worker:
         for i, one in enumerate(members):
-            progress(i, len(members))
+            progress(i + 1, len(members))
             values = exact_values(one.dag, problem.table, split.train)
             if not np.isfinite(values).any():
                 continue
             dag = one.dag
-            if dag.key in front:
+            if dag.key in front and not hurry():
                 dag = simplified(dag, worker)
             dag = canonical(objective.finish(dag, values, problem.target[split.train]))
             found.setdefault(dag.key, measured(dag, objective, problem, split, ("train", "validation")))
@@ -118,11 +124,12 @@ def measured(
 def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finalist, list[Finalist]]:
     """Return the winner, best on validation, and the front: for each size what no smaller one beats on train.
 
-    A tie on validation goes to the smaller formula. The winner is on the front even if another of its size
+    A formula without a value on some validation rows loses to any that has more values: a correlation over
+    the few rows it likes says nothing. A tie goes to the smaller formula. The winner is on the front even if another of its size
     trains better.
     """
     metric = objective.metric
-    best = max(candidates, key=lambda f: (f.metric(metric, "validation"), -f.dag.size, f.dag.key))
+    best = max(candidates, key=lambda f: (-f.invalid, f.metric(metric, "validation"), -f.dag.size, f.dag.key))
     front: list[Finalist] = []
     record = -np.inf
     for one in sorted(candidates, key=lambda f: (f.dag.size, -f.metric(metric, "train"), f.dag.key)):
@@ -147,5 +154,5 @@ def baselines(objective: Objective, problem: Problem, split: Split) -> list[tupl
         return []
     return [
         (proxy.name, measured(proxy.dag, objective, problem, split, PARTS))
-        for proxy in zoo.available(problem.table.columns)
+        for proxy in zoo.available(problem.table.leaves if problem.table.offsets else {})
     ]

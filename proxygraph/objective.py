@@ -69,8 +69,7 @@ class Objective:
         if not ok.any():
             return dag
         if self.kind == "rank":
-            agree = correlation if self.name == "pearson" else spearman
-            rho = agree(values[None, ok], target[ok])[0]
+            rho = self.signed(values[ok], target[ok])
             return _wrapped(dag, -1.0, 0.0) if rho < 0 else dag
         x, y = values[ok], target[ok]
         slope, offset = _line(x, y)
@@ -78,16 +77,23 @@ class Objective:
             return Dag([Node("const", value=offset)], dag.leaves)
         return _wrapped(dag, slope, offset)
 
+    def signed(self, values: Floats, target: Floats) -> float:
+        """Return a rank objective's own statistic with its sign; NaN where undefined."""
+        if self.name == "kendall":
+            tau = rank_report(Scores.of(values), target).tau_b
+            return float("nan") if tau is None else tau
+        agree = correlation if self.name == "pearson" else spearman
+        return float(agree(values[None, :], target)[0])
+
     def report(self, scores: Scores, target: Floats) -> dict[str, Any]:
         """Return the numbers that ``result.json`` carries for one formula on one part of the rows."""
         if self.kind == "rank":
             ranks = rank_report(scores, target)
-            return {
-                "spearman": ranks.rho,
-                "kendall": ranks.tau_b,
-                "n": ranks.n_used,
-                "invalid": ranks.n_invalid,
-            }
+            ranked: dict[str, Any] = {"spearman": ranks.rho, "kendall": ranks.tau_b}
+            if self.name == "pearson":
+                value = float(correlation(scores.values[None, scores.ok], target[scores.ok])[0])
+                ranked["pearson"] = value if np.isfinite(value) else None
+            return {**ranked, "n": ranks.n_used, "invalid": ranks.n_invalid}
         x, y = scores.values[scores.ok], target[scores.ok]
         numbers: dict[str, Any] = {
             "r2": None,
@@ -141,7 +147,7 @@ def _wrapped(dag: Dag, slope: float, offset: float) -> Dag:
 _ROWS = (
     Objective("spearman", "rank", "spearman"),
     Objective("kendall", "rank", "kendall"),
-    Objective("pearson", "rank", "spearman"),
+    Objective("pearson", "rank", "pearson"),
     Objective("r2", "fit", "r2"),
     Objective("mse", "fit", "r2"),
 )

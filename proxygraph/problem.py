@@ -8,6 +8,8 @@ networks that are equal after pruning never fall on both sides.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 import warnings
 from collections import Counter
@@ -89,6 +91,14 @@ class Problem:
                 "there is nothing to rank"
             )
 
+    @property
+    def digest(self) -> str:
+        """sha256, in hex, of everything a search depends on: table, target and groups."""
+        sha = hashlib.sha256(self.table.digest.encode())
+        sha.update(np.ascontiguousarray(self.target).tobytes())
+        sha.update(json.dumps([self.target_name, *self.groups]).encode())
+        return sha.hexdigest()
+
     def split(self, seed: int, n_train: int | None = None) -> Split:
         """Split the rows by seed, groups kept whole.
 
@@ -121,12 +131,10 @@ class Problem:
         order = sorted(members)
         np.random.default_rng([seed, 0x5917]).shuffle(order)
         parts: list[list[int]] = [[], [], []]
-        wanted = [n_train, n_validation, n]
-        part = 0
-        for group in order:
-            if part < 2 and len(parts[part]) >= wanted[part]:
-                part += 1
-            parts[part].extend(members[group])
+        for large in LARGE_GROUP:
+            parts = _dealt([members[group] for group in order], n_train, n_validation, large)
+            if len(parts[0]) >= n_train and len(parts[1]) >= n_validation:
+                break
         if min(len(p) for p in parts) < 2:
             raise ConfigError(
                 f"problem {self.name!r}: its {len(members)} groups of equal rows cannot be split in three"
@@ -176,6 +184,21 @@ class Problem:
             ) from None
 
 
+LARGE_GROUP = (0.1, 0.25, 1.0)
+"""Shares of a part that one group may fill; the next is tried where groups are too large for the last."""
+
+
+def _dealt(groups: Sequence[list[int]], n_train: int, n_validation: int, large: float) -> list[list[int]]:
+    """Deal out groups: to train until it is full, to validation until that is, the others to test."""
+    parts: list[list[int]] = [[], [], []]
+    wanted = (n_train, n_validation)
+    for rows in groups:
+        part = next((k for k in (0, 1) if len(parts[k]) < wanted[k]), 2)
+        fits = part == 2 or len(rows) <= max(1.0, large * wanted[part])
+        parts[part if fits else 2].extend(rows)
+    return parts
+
+
 def load_problem(source: str, target: str | None, report: Report) -> Problem:
     """Return the problem that SOURCE names.
 
@@ -198,6 +221,8 @@ def load_problem(source: str, target: str | None, report: Report) -> Problem:
     if suffix in (".csv", ".parquet"):
         return table_problem(Path(source), target)
     if suffix == ".safetensors":
+        if target is not None:
+            raise ConfigError(f"--target goes with a table; the saved problem {source} has its own target")
         return Problem.load(source)
     name, _, argument = source.partition(":")
     found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
@@ -239,6 +264,7 @@ def table_problem(path: Path, target: str | None) -> Problem:
         else:
             numeric[name] = _numbers(path, name, values)
     y = numeric.pop(target)
+    _refuse_gaps(path, numeric)
     if not numeric:
         raise ConfigError(f"{path}: no columns beside the target {target!r}")
     rows = ids if ids is not None else [str(i) for i in range(len(y))]
@@ -246,6 +272,17 @@ def table_problem(path: Path, target: str | None) -> Problem:
         raise ConfigError(f"{path}: id {double!r} occurs more than once; ids must be unique")
     table = StatTable.from_columns(rows, numeric)
     return Problem(path.stem, table, y, target, tuple(rows), objective="r2")
+
+
+def _refuse_gaps(path: Path, columns: Mapping[str, NDArray[np.float64]]) -> None:
+    """Refuse cells without a number: a formula that uses the column would be invalid on these rows."""
+    for name, values in columns.items():
+        gaps = np.flatnonzero(~np.isfinite(values))
+        if gaps.size:
+            raise ConfigError(
+                f"{path}: column {name!r} is empty or not finite on {gaps.size} row(s), first on data row "
+                f"{gaps[0] + 1}; drop these rows or the column, or fill in a value"
+            )
 
 
 def _some(columns: Mapping[str, Any]) -> str:
@@ -263,7 +300,9 @@ def _read_csv(path: Path) -> dict[str, Any]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header = [cell.strip() for cell in next(filter(None, csv.reader(file)), [])]
             _check_header(path, header)
-            try:  # all numbers: numpy's reader is ten times faster
+            try:  # all numbers: numpy's reader is ten times faster; ids must not become numbers
+                if "id" in header:
+                    raise ValueError
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # a table of no rows is refused later
                     data = np.loadtxt(file, delimiter=",", dtype=np.float64, ndmin=2, comments=None)
@@ -301,9 +340,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
         import pyarrow.parquet
         from pyarrow import ArrowException
     except ImportError:
-        raise ConfigError(
-            f"{path}: reading parquet needs pyarrow: pip install 'proxygraph[tables]'"
-        ) from None
+        raise ConfigError(f"{path}: reading parquet needs pyarrow: pip install pyarrow") from None
     try:
         table = pyarrow.parquet.read_table(path)
     except (OSError, ArrowException) as error:

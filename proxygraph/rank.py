@@ -107,7 +107,8 @@ def correlation(values: Floats, target: Floats) -> Floats:
     x, y = _centred(values), _centred(target)
     with np.errstate(all="ignore"):
         r = (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
-    return np.asarray(np.clip(r, -1.0, 1.0))
+    # twelve digits: beyond, the order of summation would decide between equal formulas
+    return np.asarray(np.round(np.clip(r, -1.0, 1.0), 12))
 
 
 def _centred(values: Floats) -> Floats:

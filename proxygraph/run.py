@@ -38,16 +38,10 @@ class RunFolder:
             If it cannot be written.
         """
         folder = cls(path)
-        exists = (path / "config.json").is_file()
+        folder.check_free(resume)
         if resume:
-            if not exists:
-                raise ConfigError(f"{path}: nothing to resume, there is no config.json")
             folder.check_same(config)
             return folder
-        if exists:
-            raise ConfigError(
-                f"{path}: holds a run already; continue it with --resume or choose another --out"
-            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -56,6 +50,16 @@ class RunFolder:
             ) from None
         folder.write("config.json", json.dumps(config, indent=2) + "\n")
         return folder
+
+    def check_free(self, resume: bool) -> None:
+        """Raise `ConfigError` if there is nothing to resume, or a run that a new one would overwrite."""
+        exists = (self.path / "config.json").is_file()
+        if resume and not exists:
+            raise ConfigError(f"{self.path}: nothing to resume, there is no config.json")
+        if exists and not resume:
+            raise ConfigError(
+                f"{self.path}: holds a run already; continue it with --resume or choose another --out"
+            )
 
     def check_same(self, config: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if the stored settings differ from `config` where it matters."""

@@ -23,7 +23,8 @@ def survivors(
 ) -> tuple[Individual, ...]:
     """Return `n` of the pool: the best quarter, the others by small tournaments without repetition.
 
-    Formulas of equal fitness rank the rows alike; only the smallest of them stays.
+    Of formulas of equal fitness only the smallest stays: nearly always they rank the rows alike, and few rows
+    have few values of rho, so that now and then two different orders are taken for one.
     """
     best: dict[float, Individual] = {}
     for one in pool:

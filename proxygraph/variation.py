@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from proxygraph.dag import FINENESS, Dag, Node, reachable
+from proxygraph.dag import Dag, Node, reachable
 from proxygraph.errors import ConfigError
 from proxygraph.leaves import COARSER, Axis, Leaf
 from proxygraph.ops import OPS, is_half_integer
@@ -299,8 +299,3 @@ def mutate_constant(dag: Dag, grammar: Grammar, rng: np.random.Generator) -> Dag
 
 
 MUTATIONS = (mutate_subtree, mutate_point, mutate_hoist, mutate_insert, mutate_constant)
-
-
-def finest(dag: Dag) -> int:
-    """Fineness of the finest part: 2 where elements or activations are touched, 0 for rows only."""
-    return max(FINENESS[a] for a in dag.axes)

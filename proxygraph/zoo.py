@@ -6,7 +6,7 @@ they stand here too, as the formulas that only name them, so that a table of bas
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from proxygraph.dag import Dag
 from proxygraph.errors import UnknownName
 from proxygraph.infix import parse
+from proxygraph.leaves import Leaf
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,13 @@ ZOO: Mapping[str, Proxy] = MappingProxyType({proxy.name: proxy for proxy in _ROW
 """All hand-made proxies by name."""
 
 
-def available(leaves: Collection[str]) -> list[Proxy]:
-    """Return the proxies that need no other leaves than these."""
-    return [proxy for proxy in ZOO.values() if set(proxy.dag.leaves) <= set(leaves)]
+def available(leaves: Mapping[str, Leaf]) -> list[Proxy]:
+    """Return the proxies that need no other leaves than these; equal names must mean the same."""
+    return [
+        proxy
+        for proxy in ZOO.values()
+        if all(leaves.get(name) == leaf for name, leaf in proxy.dag.leaves.items())
+    ]
 
 
 def find_proxy(name: str) -> Proxy:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from proxygraph.errors import ConfigError, ParseError
-from proxygraph.problem import Problem, Report
+from proxygraph.problem import MIN_ROWS, Problem, Report
 
 if TYPE_CHECKING:
     from proxygraph.table import StatTable
@@ -119,6 +120,10 @@ def transnas101(argument: str, *, report: Report) -> Problem:
     path, settings = _settings(argument)
     target = str(settings.pop("target", "seg_valid_miou"))
     n_sample, sample_seed = int(settings.pop("sample", 1000)), int(settings.pop("sample_seed", 0))
+    if n_sample < MIN_ROWS or min([sample_seed, *settings.values()], default=0) < 0:
+        raise ConfigError(
+            f"problem 'transnas101': sample at least {MIN_ROWS}, no setting below 0: {argument!r}"
+        )
     how = Measurement(**settings)
     published = _published(Path(path), target)
     names = sorted(published)
@@ -164,7 +169,10 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
     what, total = "collecting statistics", len(networks)
     # spawned processes: forking after torch has started its threads can hang
     with ProcessPoolExecutor(
-        os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        mp_context=get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(1,),
     ) as pool:
         return collect_many(
             networks,
@@ -232,8 +240,10 @@ def _published(path: Path, target: str) -> dict[str, float]:
             raise ConfigError(f"{path}: arch {name!r} occurs more than once (line {i + 2})")
         try:
             published[name] = float(row[target])
+            if not math.isfinite(published[name]):
+                raise ValueError
         except (TypeError, ValueError):
             raise ParseError(
-                f"{path}: {target} of {name!r} is not a number: {row[target]!r} (line {i + 2})"
+                f"{path}: {target} of {name!r} is not a finite number: {row[target]!r} (line {i + 2})"
             ) from None
     return published

@@ -373,3 +373,16 @@ def test_registered_problems(monkeypatch: pytest.MonkeyPatch):
 def test_a_file_whose_name_has_a_colon(tmp_path: Path):
     path = csv_file(tmp_path, "x,y,z\n" + rows(), name="a:b.csv")
     assert load_problem(str(path), "y", quiet).name == "a:b"
+
+
+def test_one_large_group_goes_to_the_test_rows():
+    groups = [f"g{i}" for i in range(170)] + ["dead"] * 30
+    for seed in range(20):
+        split = make(200, groups).split(seed, 60)
+        assert set(range(170, 200)) <= set(split.test.tolist())
+        assert len(split.train) == 60
+
+
+def test_large_groups_everywhere_are_still_split():
+    split = make(60, [f"g{i % 6}" for i in range(60)]).split(0)
+    assert min(len(split.train), len(split.validation), len(split.test)) >= 2

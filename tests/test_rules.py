@@ -1,7 +1,7 @@
 """Every rewrite on its stated domain: both sides computed, and both sides of one canonical form.
 
 The letters of a rule (see `proxygraph.rules`) stand for columns of a table here, on every axis they can be
-on: plain columns, a part of a layer beside one of its row, a part of an element beside one of its layer or row.
+on: columns of rows; of layers, beside one of their row; of elements, beside one of their layer or row.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from proxygraph.variation import (
     MUTATIONS,
     Grammar,
     crossover,
-    finest,
     mutate_constant,
     random_dag,
 )
@@ -179,7 +178,3 @@ def test_the_default_grammar():
 def test_grammars_that_make_nothing(leaves, ops):
     with pytest.raises(ConfigError, match="no formula can be made: there is no leaf on the row axis"):
         Grammar(leaves, ops)
-
-
-def test_finest():
-    assert [finest(parse(f)) for f in ("params", "sum(numel)", "sum(sum(a))")] == [0, 1, 2]

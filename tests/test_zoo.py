@@ -47,14 +47,14 @@ def test_the_zoo():
 
 
 def test_what_a_table_allows():
-    assert {proxy.name for proxy in available(["w", "g", "params"])} == {
+    assert {proxy.name for proxy in available({name: STATISTICS[name] for name in ("w", "g", "params")})} == {
         "plain",
         "snip",
         "grad_norm",
         "l2_norm",
         "params",
     }
-    assert available([]) == []
+    assert available({}) == []
     assert [proxy.name for proxy in available(STATISTICS)] == list(ZOO)
 
 

@@ -112,8 +112,8 @@ class Canonicaliser:
 def canonical(dag: Dag) -> Dag:
     """Return the canonical spelling of a formula.
 
-    Wherever `dag` and all its parts are finite, the result has the same value up to rounding; it may be finite
-    in more places. (Where a part is infinite, as in ``1 / (1 / 0)``, nothing is promised.)
+    Wherever `dag` and all its parts are finite, the result has the same value up to rounding; it may be
+    finite in more places. (Where a part is infinite, as in ``1 / (1 / 0)``, nothing is promised.)
     ``canonical(canonical(d)) == canonical(d)``.
 
     Parameters

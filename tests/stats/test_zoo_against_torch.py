@@ -19,7 +19,7 @@ from segspace.transnas101 import Arch, build
 
 ARCH = Arch.parse("64-41414-3_12_203")  # has a dead edge
 ERROR_AT_512 = 0.25
-"""Stated bound on the relative sampling error at K = 512 of sums over layers (docs/results.md has the distribution)."""
+"""Bound on the relative sampling error at K = 512; docs/results.md has the distribution."""
 
 
 def network() -> nn.Module:
