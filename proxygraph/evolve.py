@@ -226,8 +226,8 @@ def _loop(
             )
             if not state.hall.members:
                 raise ConfigError(
-                    f"none of the first {state.counters['evaluated']} formulas has a finite, varying value on "
-                    "every training row; look for constant or missing columns"
+                    f"none of the first {state.counters['evaluated']} formulas has finite, varying values on "
+                    "the training rows; look for constant or missing columns"
                 )
             show(state, seconds)
             if time.monotonic() - saved > CHECKPOINT_SECONDS:

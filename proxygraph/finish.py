@@ -125,8 +125,8 @@ def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finali
     """Return the winner, best on validation, and the front: for each size what no smaller one beats on train.
 
     A formula without a value on some validation rows loses to any that has more values: a correlation over
-    the few rows it likes says nothing. A tie goes to the smaller formula. The winner is on the front even if another of its size
-    trains better.
+    the few rows it likes says nothing. A tie goes to the smaller formula. The winner is on the front even if
+    another of its size trains better.
     """
     metric = objective.metric
     best = max(candidates, key=lambda f: (-f.invalid, f.metric(metric, "validation"), -f.dag.size, f.dag.key))

@@ -222,10 +222,18 @@ def test_a_column_of_ids(tmp_path: Path, ids: str):
     assert list(problem.table.columns) == ["x"]
 
 
-def test_missing_cells_are_missing_values(tmp_path: Path):
-    text = "x,y\n" + "".join(f"{'' if i == 3 else i},{i}\n" for i in range(12))
-    problem = table_problem(csv_file(tmp_path, text), "y")
-    assert np.flatnonzero(np.isnan(problem.table.columns["x"])).tolist() == [3]
+@pytest.mark.parametrize("cell", ["", " ", "nan", "inf"])
+def test_cells_without_a_number_are_refused(tmp_path: Path, cell: str):
+    text = "x,y\n" + "".join(f"{cell if i == 3 else i},{i}\n" for i in range(12))
+    with pytest.raises(
+        ConfigError, match=r"column 'x' is empty or not finite on 1 row\(s\), first on data row 4"
+    ):
+        table_problem(csv_file(tmp_path, text), "y")
+
+
+def test_ids_are_text(tmp_path: Path):
+    text = "id,x,y\n" + "".join(f"00{9007199254740993 + i},{i % 5},{i}\n" for i in range(12))
+    assert table_problem(csv_file(tmp_path, text), "y").table.rows[0] == "009007199254740993"
 
 
 @pytest.mark.parametrize(
@@ -314,12 +322,15 @@ def test_parquet(tmp_path: Path):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     frame = pandas.DataFrame({"id": [f"n{i}" for i in range(12)], "x": range(12), "y": np.arange(12) / 3.0})
-    frame.loc[2, "x"] = None
     frame.to_parquet(tmp_path / "t.parquet")
     problem = load_problem(str(tmp_path / "t.parquet"), "y", quiet)
     np.testing.assert_array_equal(problem.target, np.arange(12) / 3.0)
     assert problem.table.rows[:2] == ("n0", "n1")
-    assert np.flatnonzero(np.isnan(problem.table.columns["x"])).tolist() == [2]
+    np.testing.assert_array_equal(problem.table.columns["x"], np.arange(12.0))
+    frame.loc[2, "x"] = None
+    frame.to_parquet(tmp_path / "gap.parquet")
+    with pytest.raises(ConfigError, match="first on data row 3"):
+        load_problem(str(tmp_path / "gap.parquet"), "y", quiet)
 
 
 def test_bad_parquets(tmp_path: Path):

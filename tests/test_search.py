@@ -50,7 +50,7 @@ def network_search(seed: int = 0, threads: int = 1, **config) -> Search:
     table = random_table(rng, FEW, n_rows=24)
     target = table.columns["params"].astype(float) + rng.normal(size=24)
     settings = SearchConfig(seed=seed, **{"population": 40, "max_size": 12, **config})
-    seeds = [proxy.dag for proxy in available(table.columns)]
+    seeds = [proxy.dag for proxy in available(table.leaves)]
     grammar = grammar_for(table.leaves, settings.max_size)
     return Search(settings, grammar, OBJECTIVES["spearman"], Watched(table, threads), target, seeds)
 
