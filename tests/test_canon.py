@@ -264,6 +264,9 @@ DIFFERENT = [
     ["zen ** 0.5", "abs(zen) ** 0.5"],
     ["count(sum(w))", "sum(count(w))"],
     ["1e308 * zen", "zen"],
+    ["sum(sign(0 * nwot))", "sum(sign(nwot))", "-sum(sign(nwot))"],
+    ["sum(relu(0 * nwot))", "sum(relu(nwot))"],
+    ["sum(max(0 * w))", "sum(max(w))"],
     ["1e-200 * (1e-200 * zen)", "0 * zen"],
 ]
 

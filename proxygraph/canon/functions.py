@@ -40,6 +40,8 @@ def absolute(graph: Graph, i: int) -> int:
 def sign(graph: Graph, i: int) -> int:
     """A constant factor counts by its sign only."""
     coef, rest = coefficient(graph, i)
+    if coef == 0.0:
+        return rewritten(graph, "sign", i)
     inner = rewritten(graph, "sign", rest)
     return scaled(graph, -1.0, inner) if coef < 0.0 else inner
 
