@@ -137,7 +137,7 @@ class Dag:
     >>> snip = Dag([Node("leaf", "w"), Node("leaf", "g"), Node("op", "mul", (0, 1)), Node("op", "l1", (2,)),
     ...             Node("op", "sum", (3,))])
     >>> snip.size, snip.depth, snip.axes[-1]
-    (5, 4, 'row')
+    (5, 3, 'row')
     """
 
     __slots__ = ("__dict__", "axes", "leaves", "nodes")

@@ -62,8 +62,8 @@ def rank_report(scores: Scores, target: Floats) -> RankReport:
 
     Examples
     --------
-    >>> rank_report(Scores.of([1.0, 2.0, 3.0]), np.array([70.0, 71.0, 69.0])).tau_b
-    -0.3333333333333333
+    >>> round(rank_report(Scores.of([1.0, 2.0, 3.0]), np.array([70.0, 71.0, 69.0])).tau_b, 6)
+    -0.333333
     """
     if scores.values.shape != np.shape(target):
         raise ShapeMismatch(f"{scores.values.size} scores but {np.size(target)} targets")
@@ -104,6 +104,8 @@ def average_ranks(values: Floats) -> Floats:
 
 def correlation(values: Floats, target: Floats) -> Floats:
     """Return Pearson's r of every row of `values` (P, N) with `target` (N,); NaN where either is constant."""
+    if values.shape[-1] < 2:
+        return np.full(values.shape[:-1], np.nan)
     x, y = _centred(values), _centred(target)
     with np.errstate(all="ignore"):
         r = (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
@@ -114,10 +116,9 @@ def correlation(values: Floats, target: Floats) -> Floats:
 def _centred(values: Floats) -> Floats:
     """Subtract the mean along the last axis, scaled to [-1, 1]; NaN where the values are all equal."""
     with np.errstate(all="ignore"):
-        # scaled twice: sums of values near 1e308 and squares of differences near 1e-200 are beyond float64
+        # scaled twice: sums of values near 1e308 and squares of differences near 1e-200 are beyond float64;
+        # and the mean of equal values need not be equal to them (0.1 three times), but that of ones is
         x = values / np.max(np.abs(values), axis=-1, keepdims=True)
-        # by comparison, since the mean of equal values need not be equal to them
-        x = np.where(x.max(axis=-1, keepdims=True) == x.min(axis=-1, keepdims=True), np.nan, x)
         x = x - x.mean(axis=-1, keepdims=True)
         return np.asarray(x / np.max(np.abs(x), axis=-1, keepdims=True))
 

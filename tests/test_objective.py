@@ -179,6 +179,16 @@ def test_reports_of_fits(name: str):
     assert same["rmse"] == pytest.approx(np.sqrt(2.5))
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_formula_that_is_finite_hardly_anywhere_is_still_reported(name: str, n: int):
+    values = np.full(4, np.nan)
+    values[:n] = 1.0
+    report = OBJECTIVES[name].report(Scores.of(values), np.arange(4.0))
+    assert (report["n"], report["invalid"]) == (n, 4 - n)
+    assert report[OBJECTIVES[name].metric] is None
+
+
 def test_a_report_is_json():
     import json
 

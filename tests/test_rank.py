@@ -129,6 +129,12 @@ def test_equal_numbers_whose_mean_is_another_number_are_still_constant():
     assert np.isnan(correlation(np.array([[1.0, 2.0, 4.0]]), np.full(3, 0.1))).all()
 
 
+def test_fewer_than_two_rows_have_no_correlation():
+    for n in (0, 1):
+        for measure in (correlation, spearman):
+            assert np.isnan(measure(np.ones((3, n)), np.ones(n))).all()
+
+
 @given(st.permutations(range(8)))
 def test_monotone_maps_change_nothing(order):
     x, y = np.array(order, dtype=float), np.arange(8.0)
