@@ -50,6 +50,9 @@ def disagreement(left: Dag, right: Dag, table: StatTable) -> str | None:
     """Return the first row on which `right` breaks the promise, in words; `None` if there is none."""
     both = lower([left, right])
     a, b = ReferenceKernel(both)(table)
-    asked = all_finite(lower([left]), table)[0] & well_conditioned(both, table).all(axis=0)
-    wrong = np.flatnonzero(asked & ~(np.isfinite(b) & same(a, b)))
+    differs = ~(np.isfinite(b) & same(a, b)) & all_finite(lower([left]), table)[0]
+    if not differs.any():
+        return None
+    # many runs: where a sign hangs on the last digit, each has an even chance not to show it
+    wrong = np.flatnonzero(differs & well_conditioned(both, table, runs=16).all(axis=0))
     return f"row {wrong[0]}: {a[wrong[0]]!r} became {b[wrong[0]]!r}" if wrong.size else None
