@@ -175,5 +175,5 @@ def test_version_pins_the_pictures() -> None:
     assert streetscenes.VERSION == 1
     pairs = [scene(seed, 48, 48) for seed in range(8)]
     counts = np.bincount(np.concatenate([labels.ravel() for _, labels in pairs]), minlength=len(CLASSES))
-    np.testing.assert_allclose(counts, LABEL_COUNTS, atol=20)
-    np.testing.assert_allclose([image.mean((0, 1)) for image, _ in pairs], PICTURE_MEANS, atol=0.3)
+    np.testing.assert_allclose(counts, LABEL_COUNTS, atol=4)
+    np.testing.assert_allclose([image.mean((0, 1)) for image, _ in pairs], PICTURE_MEANS, atol=0.1)

@@ -204,10 +204,10 @@ class Quiet(Progress):
         super().__init__(console=Console(file=io.StringIO()))
 
 
-def trained(plan: list[tuple[Arch, int]], work: Path) -> bool:
-    """Train a plan in one thread of this process."""
-    with tool._owned(work, TINY), Quiet() as progress, ThreadPoolExecutor(1) as pool:
-        return bool(tool.train_all(plan, TINY, work, pool, 1, progress))
+def trained(plan: list[tuple[Arch, int]], work: Path, workers: int = 1) -> bool:
+    """Train a plan in threads of this process."""
+    with tool._owned(work, TINY), Quiet() as progress, ThreadPoolExecutor(workers) as pool:
+        return bool(tool.train_all(plan, TINY, work, pool, workers, progress))
 
 
 @pytest.fixture
@@ -242,15 +242,15 @@ def test_ctrl_c_keeps_the_training_under_way(rows_path: Path, monkeypatch: pytes
         calls.append(str(arch))
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
+        time.sleep(0.02 * len(calls))
         return row(str(arch), seed, 20.0)
 
     monkeypatch.setattr(tool, "trained_row", interrupted)
     before = signal.getsignal(signal.SIGINT)
-    assert not trained(tool.planned(50, 0), rows_path.parent)
+    assert not trained(tool.planned(50, 0), rows_path.parent, workers=2)
     assert signal.getsignal(signal.SIGINT) is before
-    assert len(calls) == 3
-    assert [r.arch for r in tool.read_rows(rows_path)] == calls
+    assert 3 <= len(calls) <= 5
+    assert sorted(r.arch for r in tool.read_rows(rows_path)) == sorted(calls)
 
 
 def test_a_failed_training_ends_the_run_and_keeps_the_rows(
