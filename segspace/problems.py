@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from proxygraph.cache import cache_folder
 from proxygraph.errors import ConfigError, ParseError
 from proxygraph.problem import MIN_ROWS, Problem, Report
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from proxygraph.table import StatTable
     from segspace.transnas101 import Arch
 
-NETWORKS_VERSION = 1
+NETWORKS_VERSION = 2
 """Part of every cache key: raise it when the same arch is built differently."""
 
 
@@ -47,8 +48,8 @@ class Measurement:
         Images per batch and number of batches.
     samples : int
         Values kept per layer.
-    width, stem_stride, classes : int
-        Of the networks.
+    width, stem_stride, decoder_least, classes : int
+        Of the networks (`segspace.transnas101.build`).
     """
 
     size: int = 64
@@ -57,6 +58,7 @@ class Measurement:
     samples: int = 512
     width: int = 64
     stem_stride: int = 4
+    decoder_least: int = 1
     classes: int = 17
 
 
@@ -87,6 +89,7 @@ def streetscenes(argument: str, *, report: Report) -> Problem:
         images=8,
         width=recipe["width"],
         stem_stride=recipe["stem_stride"],
+        decoder_least=recipe["decoder_least"],
         classes=len(_classes()),
     )
     archs = [Arch.parse(text) for text in measured]
@@ -152,20 +155,15 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
         images, labels = scenes.batch(1000 + i, how.images, how.size, how.size)
         batches.append((torch.from_numpy(images), torch.from_numpy(labels)))
     # collect_many keeps batches and settings apart by itself; here stands what a row id leaves open
-    recipe = json.dumps(
-        {
-            "version": NETWORKS_VERSION,
-            "width": how.width,
-            "stem_stride": how.stem_stride,
-            "classes": how.classes,
-        },
-        sort_keys=True,
-    )
+    shape = {
+        "width": how.width,
+        "stem_stride": how.stem_stride,
+        "decoder_least": how.decoder_least,
+        "classes": how.classes,
+    }
+    recipe = json.dumps({"version": NETWORKS_VERSION, **shape}, sort_keys=True)
     folder = cache_folder() / "statistics" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    networks = [
-        (str(arch), partial(build, arch, classes=how.classes, width=how.width, stem_stride=how.stem_stride))
-        for arch in archs
-    ]
+    networks = [(str(arch), partial(build, arch, **shape)) for arch in archs]
     what, total = "collecting statistics", len(networks)
     # spawned processes: forking after torch has started its threads can hang
     with ProcessPoolExecutor(
@@ -183,15 +181,6 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
             executor=pool,
             progress=lambda done, _: report(what, done, total),
         )
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder of this program (it may not exist yet)."""
-    named = os.environ.get("PROXYGRAPH_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "proxygraph"
 
 
 def _classes() -> Sequence[str]:

@@ -1,8 +1,11 @@
 """What every test shares: property profiles, one thread, a cache of its own, the place of the data."""
 
+import fcntl
+import itertools
 import os
-import tempfile
+import shutil
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,11 +29,45 @@ settings.load_profile("ci" if os.environ.get("CI") else "quick")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+CACHES = ROOT / ".pytest_cache" / "proxygraph"
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each test process a cache of its own, never the user's."""
-    cache = tempfile.TemporaryDirectory(prefix="proxygraph-tests-", ignore_cleanup_errors=True)
-    config.add_cleanup(cache.cleanup)
-    os.environ["PROXYGRAPH_CACHE"] = cache.name
+    """Give each test process a cache of its own, never the user's; machine code in it stays for the next run.
+
+    Compiling takes most of a minute. Processes never share a folder: two that compile at the same time could
+    overwrite each other's machine code.
+    """
+    cache, lock = _own_cache()
+    _clear(cache)
+    os.environ["PROXYGRAPH_CACHE"] = str(cache)
+    config.add_cleanup(lock.close)  # last in, first out: cleared before it is given back
+    config.add_cleanup(lambda: _clear(cache))
+
+
+def _own_cache() -> tuple[Path, IO[bytes]]:
+    """Return the first cache folder that no other process holds, and what holds it."""
+    for k in itertools.count():
+        cache = CACHES / str(k)
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = (cache / "lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            return cache, lock
+    raise AssertionError("there is always another number")
+
+
+def _clear(cache: Path) -> None:
+    """Remove all but the lock and the two newest folders of machine code."""
+    code = sorted(cache.glob("machine-code-*"), key=lambda folder: folder.stat().st_mtime)[-2:]
+    for entry in cache.iterdir():
+        if entry.is_dir() and entry not in code:
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.is_file() and entry.name != "lock":
+            entry.unlink()
 
 
 @pytest.fixture(scope="session")
