@@ -73,10 +73,8 @@ def rank_report(scores: Scores, target: Floats) -> RankReport:
     n_tied = int(repeats[repeats > 1].sum())
     if x.size < 2 or x.min() == x.max() or y.min() == y.max():
         return RankReport(None, None, x.size, n_invalid, n_tied)
-    from scipy.stats import kendalltau
-
-    rho = float(spearman(x[None, :], y)[0])
-    return RankReport(rho, float(kendalltau(x, y).statistic), x.size, n_invalid, n_tied)
+    rho, tau_b = float(spearman(x[None, :], y)[0]), float(kendall(x[None, :], y)[0])
+    return RankReport(rho, tau_b, x.size, n_invalid, n_tied)
 
 
 def average_ranks(values: Floats) -> Floats:
@@ -87,19 +85,11 @@ def average_ranks(values: Floats) -> Floats:
     values : ndarray of float, shape (..., N)
         Finite.
     """
-    n = values.shape[-1]
-    order = np.argsort(values, axis=-1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=-1)
-    place = np.broadcast_to(np.arange(n), ordered.shape)
-    starts = np.ones(ordered.shape, dtype=bool)
-    starts[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    ends = np.ones(ordered.shape, dtype=bool)
-    ends[..., :-1] = starts[..., 1:]
-    first = np.maximum.accumulate(np.where(starts, place, 0), axis=-1)
-    last = np.minimum.accumulate(np.where(ends, place, n)[..., ::-1], axis=-1)[..., ::-1]
-    ranks = np.empty(ordered.shape)
-    np.put_along_axis(ranks, order, 0.5 * (first + last) + 1.0, axis=-1)
-    return ranks
+    from proxygraph.kernels import ranking  # numba is loaded when something is ranked, not before
+
+    values = np.asarray(values, dtype=np.float64)
+    rows = values.reshape(-1, values.shape[-1]) if values.size else np.empty((0, values.shape[-1]))
+    return ranking.average_ranks(rows).reshape(values.shape)
 
 
 def correlation(values: Floats, target: Floats) -> Floats:
@@ -131,10 +121,38 @@ def spearman(values: Floats, target: Floats) -> Floats:
     ndarray of float64, shape (P,)
         NaN where a row holds a value that is not finite, or is constant.
     """
-    finite = np.isfinite(values).all(axis=-1)
-    rho = np.full(len(values), np.nan)
-    if finite.any():
-        rho[finite] = correlation(
-            average_ranks(values[finite]), average_ranks(np.asarray(target, dtype=np.float64))
-        )
-    return rho
+    from proxygraph.kernels import ranking
+
+    return ranking.spearman(values, target)
+
+
+def kendall(values: Floats, target: Floats) -> Floats:
+    """Return Kendall's tau-b of every row of `values` (P, N) with `target` (N,); NaN as in `spearman`."""
+    from proxygraph.kernels import ranking
+
+    return ranking.kendall(values, target)
+
+
+def ordered(
+    values: Floats, target: Floats, statistic: str, threads: int = 1
+) -> tuple[Floats, NDArray[np.uint64]]:
+    """Return a rank statistic of every row of `values` (P, N) with `target` (N,), and the code of its order.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (P, N)
+    target : ndarray of float, shape (N,)
+    statistic : {"spearman", "kendall"}
+    threads : int
+
+    Returns
+    -------
+    r : ndarray of float64, shape (P,)
+        NaN where a row holds a value that is not finite, or is constant.
+    codes : ndarray of uint64, shape (P,)
+        Equal for rows of equal ranks and of reversed ranks; 0 where `r` is NaN.
+    """
+    from proxygraph.kernels import ranking
+
+    judge = ranking.spearman_and_codes if statistic == "spearman" else ranking.kendall_and_codes
+    return judge(values, target, threads=threads)
