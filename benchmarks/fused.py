@@ -1,42 +1,42 @@
-"""How fast is one formula on a ragged table: reference, numpy, torch, the fused kernel, and the memory.
+"""How fast is one formula on a ragged table, beside torch, numpy and the memory itself?
 
-Nanoseconds of CPU time per element on one thread (the row with more threads is wall time), beside the cost of
-copying or reading the same columns in the same run. Results are compared with the reference before anything
-is timed; engines take turns, so that a slow minute of the machine hits all of them.
+    python benchmarks/fused.py [--quick] [--json FILE]
+
+Nanoseconds per element of each engine, of reading the same columns and of copying one, in the same run: CPU
+time for one thread, wall time for more. Every result is compared with the reference before it is timed;
+engines take turns. Then what compiling costs, and what the engines that need none take, which is what
+``choose_backend`` weighs. The full run has 50 million elements.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from benchmarks.common import Engine, Row, arguments, measure, print_rows, row, write
 
-import numba
-import numpy as np
+import numba  # isort: skip
+import numpy as np  # isort: skip
+import torch  # isort: skip
 
+from proxygraph.errors import BackendUnavailable
 from proxygraph.infix import parse
 from proxygraph.kernels.fused import FusedKernel, compiled
+from proxygraph.kernels.fused_torch import TorchKernel
+from proxygraph.kernels.population import Population
 from proxygraph.kernels.reference import ReferenceKernel
-from proxygraph.program import lower
+from proxygraph.program import Program, lower
 from proxygraph.table import StatTable
-
-try:
-    import torch
-except ImportError:
-    torch = None
 
 FORMULAS = {
     "snip": "sum(sum(abs(w * g)))",
     "log_mean_std": "sum(log(mean(abs(g)) / std(g)))",
     "zscore": "sum(mean(((w - mean(w)) / std(w))**3))",
 }
+THREADS = max(2, os.cpu_count() or 1)
 Run = Callable[[], Any]
 
 
@@ -82,7 +82,6 @@ def with_numpy(table: StatTable) -> dict[str, Run]:
 
 def with_torch(table: StatTable) -> dict[str, Run]:
     """The same with eager torch on one thread; sums in the columns' dtype."""
-    torch.set_num_threads(1)
     w, g = (torch.tensor(table.columns[name]) for name in ("w", "g"))
     lengths = torch.tensor(np.diff(table.offsets["element"]))
     per_row = torch.tensor(np.diff(table.offsets["layer"]))
@@ -109,90 +108,123 @@ def with_torch(table: StatTable) -> dict[str, Run]:
 
 
 @numba.njit(fastmath={"reassoc"}, nogil=True)
-def _read(x, y):  # type: ignore[no-untyped-def]
+def _read(x):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(len(x)):
+        total += x[i]
+    return total
+
+
+@numba.njit(fastmath={"reassoc"}, nogil=True)
+def _read_both(x, y):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(len(x)):
         total += np.float64(x[i]) + np.float64(y[i])
     return total
 
 
-def measure(engines: dict[str, tuple[Run, bool]], repeats: int) -> dict[str, list[float]]:
-    """Return seconds of each engine, taken in turns: CPU time, or wall time where the flag says so."""
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(repeats):
-        for name, (run, wall) in engines.items():
-            clock = time.perf_counter if wall else time.process_time
-            start = clock()
-            run()
-            times[name].append(clock() - start)
-    return times
+@numba.njit(nogil=True)
+def _triad(out, x, y):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        out[i] = x[i] + np.float32(0.5) * y[i]
 
 
-def benchmark(n_rows: int, dtype: Any, repeats: int, threads: int) -> list[dict[str, Any]]:
+def _shared(function: Callable[..., Any], *columns: Any) -> Run:
+    """Run a loop over some columns on all threads, each with its own piece."""
+    pieces = list(zip(*(np.array_split(column, THREADS) for column in columns), strict=True))
+
+    def run() -> None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda piece: function(*piece), pieces))
+
+    return run
+
+
+def memory(columns: list[Any]) -> dict[str, Engine]:
+    """Return loops that do nothing but read or copy the columns a formula reads."""
+    read = _read_both if len(columns) == 2 else _read
+    out, first, last = np.empty_like(columns[0]), columns[0], columns[-1]
+    engines = {
+        "memory: read": Engine(lambda: read(*columns)),
+        f"memory: read, {THREADS} threads": Engine(_shared(read, *columns), THREADS),
+        "memory: copy one": Engine(lambda: np.copyto(out, first)),
+        "memory: triad": Engine(lambda: _triad(out, first, last)),
+    }
+    for engine in engines.values():
+        engine.run()  # compiles
+    return engines
+
+
+def engines_of(name: str, program: Program, table: StatTable, small: bool) -> dict[str, Engine]:
+    """Return everything that computes one formula."""
+    dag = parse(FORMULAS[name])
+    fused, parallel = FusedKernel(program), FusedKernel(program, threads=THREADS)
+    eager, hand = TorchKernel(program), with_torch(table)[name]
+    found: dict[str, Engine] = {}
+    if small:
+        reference = ReferenceKernel(program)
+        found["reference"] = Engine(lambda: reference(table)[0], repeats=3)
+        found["population, nothing kept"] = Engine(lambda: Population(table)([dag])[0], repeats=5)
+    found["numpy reduceat"] = Engine(with_numpy(table)[name], repeats=5)
+    found["torch eager"] = Engine(hand, repeats=5)
+    found["torch kernel"] = Engine(lambda: eager(table)[0], repeats=3)
+    try:
+        fast = TorchKernel(program, compiled=True)
+    except BackendUnavailable as error:
+        print(f"left out: {error}")
+    else:
+        by_hand = torch.compile(hand, dynamic=True)
+        found["torch.compile"] = Engine(by_hand, repeats=5)
+        found["torch kernel, compiled"] = Engine(lambda: fast(table)[0], repeats=3)
+    found["fused"] = Engine(lambda: fused(table)[0])
+    found[f"fused, {THREADS} threads"] = Engine(lambda: parallel(table)[0], THREADS)
+    return found
+
+
+def benchmark(n_rows: int, dtype: Any, repeats: int, small: bool) -> list[Row]:
     """Return the rows of one table size and type."""
     table = synthetic(n_rows, dtype)
-    w, g, copy = table.columns["w"], table.columns["g"], np.empty(table.size("element"), dtype)
-    hand_made = {"numpy reduceat": with_numpy(table), **({"torch eager": with_torch(table)} if torch else {})}
+    base = {"n_rows": n_rows, "dtype": np.dtype(dtype).name, "elements": table.size("element")}
     rows = []
     for name, formula in FORMULAS.items():
         program = lower([parse(formula)])
-        reference, fused = ReferenceKernel(program), FusedKernel(program)
+        expected = ReferenceKernel(program)(table)[0]
+        engines = engines_of(name, program, table, small)
         compiled.cache_clear()
-        start = time.process_time()
-        fused(table)
-        seconds = time.process_time() - start
-        parallel = FusedKernel(program, threads=threads)
-        engines: dict[str, tuple[Run, bool]] = {"reference": (lambda k=reference: k(table)[0], False)}
-        engines |= {engine: (runs[name], False) for engine, runs in hand_made.items()}
-        engines["fused"] = (lambda k=fused: k(table)[0], False)
-        engines[f"fused, {threads} threads"] = (lambda k=parallel: k(table)[0], True)
-        expected = reference(table)[0]
-        for engine, (run, _) in engines.items():
+        for engine, one in engines.items():
+            start = time.perf_counter()
+            got = one.run()
+            seconds = time.perf_counter() - start
             # the third moment is near 0: errors are relative to its terms, which are of size 1
-            close = 1e-9 if "fused" in engine or dtype == np.float64 else 2e-3
-            np.testing.assert_allclose(run(), expected, close, close, err_msg=f"{engine}: {name}")
-        engines["read w and g"] = (lambda: _read(w, g), False)
-        engines["copy w"] = (lambda: np.copyto(copy, w), False)
-        _read(w, g)
+            exact = "fused" in engine or "kernel" in engine or dtype == np.float64
+            close = 1e-9 if exact else 2e-3
+            np.testing.assert_allclose(got, expected, close, close, err_msg=f"{engine}: {name}")
+            if engine in ("fused", "torch.compile", "torch kernel, compiled"):
+                about = {**base, "unit": "s", "formula": name}
+                rows.append(row(f"{engine}: first call", [seconds], **about))
+        columns = [table.columns[c] for c in FusedKernel(program).formulas[0].columns]
+        times = measure({**memory(columns), **engines}, repeats)
         scale = 1e9 / table.size("element")
-        base = {"formula": name, "n_rows": n_rows, "dtype": np.dtype(dtype).name}
-        for engine, times in measure(engines, repeats).items():
-            p10, median, p90 = (float(q) for q in np.quantile(np.array(times) * scale, [0.1, 0.5, 0.9]))
-            used = {"threads": threads if "threads" in engine else 1, "unit": "ns/element"}
-            rows.append({"engine": engine, **base, **used, "median": median, "p10": p10, "p90": p90})
-        once = {"threads": 1, "unit": "s", "median": seconds, "p10": seconds, "p90": seconds}
-        rows.append({"engine": "fused: compile", **base, **once})
+        for engine, values in times.items():
+            threads = THREADS if "threads" in engine else 1
+            more: dict[str, Any] = {"formula": name}
+            if "memory" not in engine:
+                read = times["memory: read" if threads == 1 else f"memory: read, {THREADS} threads"]
+                more["of_read_bandwidth"] = float(np.median(read) / np.median(values))
+                more["times_torch_eager"] = float(np.median(times["torch eager"]) / np.median(values))
+            rows.append(row(engine, values, **base, unit="ns/element", threads=threads, scale=scale, **more))
+        print_rows(rows[-len(times) :], "formula", "of_read_bandwidth", "times_torch_eager")
+    print_rows([one for one in rows if one["unit"] == "s"], "formula")
     return rows
 
 
-def environment(threads: int) -> dict[str, Any]:
-    """Return what the numbers depend on."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
-    packages = {"numpy": np.__version__, "numba": numba.__version__}
-    packages["torch"] = torch.__version__ if torch else "absent"
-    cpu = names[0].split(":")[1].strip() if names else platform.machine()
-    return {"python": platform.python_version(), "packages": packages, "cpu": cpu, "threads": threads}
-
-
 def main() -> None:
-    """Run, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a small table, few repeats")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
-    options = parser.parse_args()
-    threads = os.cpu_count() or 1
-    n_rows, repeats = (60, 5) if options.quick else (400, 15)
-    rows = []
-    print(f"{'formula':14}{'engine':20}{'dtype':10}{'median':>9}{'p10':>9}{'p90':>9}  unit")
-    for dtype in (np.float32, np.float64):
-        for row in benchmark(n_rows, dtype, repeats, threads):
-            rows.append(row)
-            numbers = "".join(f"{row[key]:9.3f}" for key in ("median", "p10", "p90"))
-            print(f"{row['formula']:14}{row['engine']:20}{row['dtype']:10}{numbers}  {row['unit']}")
-    if options.json:
-        result = {"name": "fused", "environment": environment(threads), "rows": rows}
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    """Run, print, write."""
+    options = arguments(__doc__)
+    rows: list[Row] = []
+    for n_rows, repeats, small in [(60, 5, True)] if options.quick else [(400, 5, True), (2400, 7, False)]:
+        rows += benchmark(n_rows, np.float32, repeats, small)
+        write(options.json, "fused", rows, THREADS)
 
 
 if __name__ == "__main__":

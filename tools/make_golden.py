@@ -14,6 +14,7 @@ from pathlib import Path
 from proxygraph.dot import dot
 from proxygraph.infix import parse
 from proxygraph.kernels.fused_source import emit
+from proxygraph.kernels.fused_torch_source import emit_torch
 from proxygraph.latex import formula_tex, latex
 from proxygraph.leaves import Leaf
 from proxygraph.torch_source import formula_python
@@ -24,6 +25,11 @@ FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 def fused(formula: str, leaves: Mapping[str, Leaf] | None = None) -> str:
     """Return the source of the fused kernel of one formula."""
     return emit(parse(formula, leaves) if leaves else parse(formula)).text
+
+
+def fused_torch(formula: str) -> str:
+    """Return the source of the torch kernel of one formula."""
+    return emit_torch(parse(formula)).text
 
 
 def _iris() -> str:
@@ -58,6 +64,11 @@ GOLDEN: Mapping[str, Callable[[], str]] = {
         fused, "mean((l2(a - max(a)) - mean(l2(a))) * std(w * mean(mean(abs(w)))) * numel)"
     ),
     "fused_rows.txt": _iris,
+    "fused_torch_snip.txt": partial(fused_torch, "sum(sum(abs(w * g)))"),
+    "fused_torch_zscore.txt": partial(fused_torch, "sum(mean(((w - mean(w)) / std(w))**3))"),
+    "fused_torch_both_axes.txt": partial(
+        fused_torch, "mean((l2(a - max(a)) - mean(l2(a))) * std(w * mean(mean(abs(w)))) * numel**-1.5)"
+    ),
     "latex.txt": _latex,
     "formula_tex.txt": lambda: formula_tex(parse("sum(mean(abs(gs * w)))"), {"seed": 0}),
     "dot.txt": lambda: dot(parse("sum(mean(abs(gs * w)) / numel)")) + "\n",

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxygraph.dag import Dag, reachable
 from proxygraph.errors import BackendUnavailable, CompileError, ConfigError
+from proxygraph.kernels.fused_plan import formula_of
 from proxygraph.kernels.fused_source import FusedSource, emit
 from proxygraph.kernels.reference import require_leaves
 from proxygraph.program import Program
@@ -77,7 +77,7 @@ class FusedKernel:
         self.program = program
         self.key = program.key
         self.threads = threads
-        self.formulas = tuple(emit(_formula(program, output)) for output in program.outputs)
+        self.formulas = tuple(emit(formula_of(program, output)) for output in program.outputs)
         self.source = "\n\n".join(formula.text for formula in self.formulas)
 
     def __call__(self, table: StatTable) -> NDArray[np.float64]:
@@ -116,11 +116,6 @@ class FusedKernel:
         return f"FusedKernel({len(self.formulas)} formulas, key={self.key!r}, threads={self.threads})"
 
 
-def _formula(program: Program, output: int) -> Dag:
-    """Return one output of a program as a formula of its own."""
-    return Dag(reachable(program.nodes, output), program.leaves, root_axis=None)
-
-
 def arguments(formula: FusedSource, table: StatTable) -> list[NDArray[Any]]:
     """Return offsets, counts and columns in the order of the function's arguments."""
     ragged: list[NDArray[Any]] = []
@@ -149,6 +144,10 @@ def compiled(name: str, source: str) -> Callable[..., None]:
             f"the back end 'fused' needs numba ({error}); install it or choose 'reference'"
         ) from None
     namespace: dict[str, Any] = {"np": np, "math": math, "plus": _compiled_plus()}
+    if "vec." in source:
+        from proxygraph.kernels import vecmath
+
+        namespace["vec"] = vecmath
     try:
         exec(compile(source, f"<{name}>", "exec"), namespace)
     except SyntaxError as error:

@@ -13,10 +13,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from proxygraph.dag import Dag, Node
+from proxygraph.dag import Dag, Node, reachable
 from proxygraph.ops import OPS
+from proxygraph.program import Program
 
 Place = tuple[int, int]
+
+
+def formula_of(program: Program, output: int) -> Dag:
+    """Return one output of a program as a formula of its own."""
+    return Dag(reachable(program.nodes, output), program.leaves, root_axis=None)
 
 
 def in_post_order(dag: Dag) -> Dag:

@@ -1,27 +1,35 @@
 """Source text of the fused kernel: one formula becomes one Python function that makes a single pass.
 
 Here stands only what is written: what goes into which loop is decided in ``fused_plan.py``, compiling and
-running is the business of ``fused.py``. The text is plain Python over ``np``, ``math`` and ``plus`` (a sum
-whose order is free) and means the same without numba.
+running is the business of ``fused.py``. The text is plain Python over ``np``, ``math``, ``plus`` (a sum whose
+order is free) and ``vec`` (``math`` for loops over entries) and means the same without numba.
 """
 
 from __future__ import annotations
 
 import ast
-import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from proxygraph.dag import Dag
 from proxygraph.errors import CompileError
-from proxygraph.infix import number_text, text
 from proxygraph.kernels.fused_plan import folded, in_post_order, places
+from proxygraph.kernels.fused_text import (
+    bare,
+    bracketed,
+    comments,
+    filled,
+    function_name,
+    header,
+    literal,
+    refuse_finer_root,
+    uses_first,
+)
 from proxygraph.leaves import Axis
-from proxygraph.ops import ATOM, OPS, UNARY
+from proxygraph.ops import OPS
 
 FINE: tuple[Axis, ...] = ("element", "activation")
-MAX_COMMENT = 48
-MAX_HEADER = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +81,7 @@ def emit(dag: Dag) -> FusedSource:
             out[row] = v2
     <BLANKLINE>
     """
-    if dag.axes[-1] != "row":
-        raise CompileError(
-            f"the formula {_cut(text(dag))} is on the {dag.axes[-1]} axis; a kernel gives one number "
-            "per row, so reduce it first, e.g. with sum(...)"
-        )
+    refuse_finer_root(dag)
     for node in dag.nodes:
         if node.kind == "op":
             _refuse_untemplated(node.name)
@@ -96,6 +100,10 @@ def _refuse_untemplated(name: str) -> None:
             f"operator {name!r} has no one-pass form, so it cannot be compiled; give its Op `init`, "
             "`update` and `final` or choose the back end 'reference'"
         )
+
+
+_VECTORISED = re.compile(r"\bmath\.(exp|log|log1p|tanh|sin|cos)\(")
+"""Calls that would keep a loop over entries from becoming vector code; ``vecmath`` has them without calls."""
 
 
 class _Emitter:
@@ -159,18 +167,10 @@ class _Emitter:
 
     def _name(self, i: int) -> str:
         """The value of node `i` as an argument: a constant in brackets if it is negative."""
-        if i not in self.constants:
-            return f"v{i}"
-        value = self.constants[i]
-        literal = (
-            repr(value)
-            if math.isfinite(value)
-            else repr(value).replace("nan", "np.nan").replace("inf", "np.inf")
-        )
-        return f"({literal})" if literal.startswith("-") else literal
+        return bracketed(literal(self.constants[i], "np")) if i in self.constants else f"v{i}"
 
     def _assign(self, depth: int, i: int, expression: str) -> None:
-        self._write(depth, f"v{i} = {_bare(expression)}  # {self.comments[i]}")
+        self._write(depth, f"v{i} = {bare(expression)}  # {self.comments[i]}")
 
     def _load(self, depth: int, i: int, index: str) -> None:
         self._assign(depth, i, f"np.float64({self.column[self.dag.nodes[i].name]}[{index}])")
@@ -180,15 +180,35 @@ class _Emitter:
         node = self.dag.nodes[i]
         if node.name == "pow":
             self._assign(depth, i, _power(self._name(node.args[0]), self.constants[node.args[1]]))
-        else:
-            self._assign(depth, i, _filled(node.name, OPS[node.name].numba, *map(self._name, node.args)))
+            return
+        code = filled(node.name, OPS[node.name].numba, *map(self._name, node.args))
+        if self.dag.axes[i] in FINE:
+            code = _VECTORISED.sub(r"vec.\1(", code)
+        if self._divides_by_coarser(i):
+            x, y = map(self._name, node.args)
+            code = f"{x} * {y}_inverse if {y}_usual else {x} / {y}"
+        self._assign(depth, i, code)
+
+    def _divides_by_coarser(self, i: int) -> bool:
+        """Whether an entry is divided by what is the same for the whole loop; a division costs 8 products."""
+        node = self.dag.nodes[i]
+        if node.name != "div" or self.dag.axes[i] not in FINE:
+            return False
+        below = node.args[1]
+        return below not in self.constants and self.dag.axes[below] not in FINE
+
+    def _invert(self, depth: int, reductions: Sequence[int]) -> None:
+        """Write the inverses that a loop multiplies with; where one would overflow the loop divides."""
+        divisions = [i for i in self._inputs(reductions) if self._divides_by_coarser(i)]
+        for y in dict.fromkeys(self._name(self.dag.nodes[i].args[1]) for i in divisions):
+            self._write(depth, f"{y}_inverse, {y}_usual = 1.0 / {y}, abs({y}) > 1e-300")
 
     def _start(self, depth: int, i: int) -> None:
         """Write the accumulators of a reduction."""
         op = OPS[self.dag.nodes[i].name]
         for k, value in enumerate(op.init):
             self._write(depth, f"v{i}_s{k} = {value}")
-        if _uses_first(op.name):
+        if uses_first(op.name):
             self._write(depth, f"v{i}_first = 0.0")
 
     def _update(self, depth: int, i: int, *, reorder: bool) -> None:
@@ -196,7 +216,7 @@ class _Emitter:
         node = self.dag.nodes[i]
         op, x = OPS[node.name], self._name(node.args[0])
         state = {f"s{k}": f"v{i}_s{k}" for k in range(len(op.init))}
-        right = [_bare(_filled(op.name, line, x=x, first=f"v{i}_first", **state)) for line in op.update]
+        right = [bare(filled(op.name, line, x=x, first=f"v{i}_first", **state)) for line in op.update]
         if reorder:
             right = [_sum_as_call(op.name, line, tuple(state.values())) for line in right]
         if any(
@@ -210,7 +230,7 @@ class _Emitter:
     def _finish(self, depth: int, i: int, n: str, count: str) -> None:
         op = OPS[self.dag.nodes[i].name]
         state = {f"s{k}": f"v{i}_s{k}" for k in range(len(op.init))}
-        value = _bare(_filled(op.name, op.final, n=n, count=count, first=f"v{i}_first", **state))
+        value = bare(filled(op.name, op.final, n=n, count=count, first=f"v{i}_first", **state))
         value = f"({value})" if " if " in value or "lambda" in value else value
         self._assign(depth, i, f"{value} if {n} > 0 else np.nan")
 
@@ -219,15 +239,14 @@ class _Emitter:
     def source(self) -> FusedSource:
         dag = self.dag
         axes = tuple(axis for axis in ("layer", *FINE) if axis in dag.axes)
-        name = f"formula_{dag.key[:8]}"
+        name = function_name(dag)
         arguments = [f"{axis}_{what}" for axis in axes for what in ("offsets", "counts")]
         self._write(
             0,
             f"def {name}({', '.join(['out', 'first_row', 'last_row', *arguments, *self.column.values()])}):",
         )
-        self._write(1, f"# {_printable(_cut(text(dag), MAX_HEADER))}")
-        for leaf, column in self.column.items():
-            self._write(1, f"# {column}: {_printable(leaf)} ({dag.leaves[leaf].axis})")
+        for line in header(dag):
+            self._write(1, line)
         self._write(1, "for row in range(first_row, last_row):")
         if "layer" in axes:
             self._write(2, "layer_start, layer_stop = layer_offsets[row], layer_offsets[row + 1]")
@@ -241,7 +260,7 @@ class _Emitter:
         for loop in range(len(self.uses)):
             self._layer_loop(loop)
             self._row_values(loop + 1)
-        self._write(2, f"out[row] = {_bare(self._name(len(dag) - 1))}")
+        self._write(2, f"out[row] = {bare(self._name(len(dag) - 1))}")
         return FusedSource(name, "\n".join(self.lines) + "\n", axes, tuple(self.column))
 
     def _row_values(self, loop: int) -> None:
@@ -277,7 +296,7 @@ class _Emitter:
             if self.places[i][0] == loop:
                 self._write(3, f"v{i}_kept[layer - layer_start] = v{i}")
         for i in totals:
-            if _uses_first(self.dag.nodes[i].name):
+            if uses_first(self.dag.nodes[i].name):
                 self._write(3, "if layer == layer_start:")
                 self._write(4, f"v{i}_first = {self._name(self.dag.nodes[i].args[0])}")
             self._update(3, i, reorder=False)
@@ -300,7 +319,8 @@ class _Emitter:
             return
         for i in reductions:
             self._start(3, i)
-        shifted = [i for i in reductions if _uses_first(self.dag.nodes[i].name)]
+        self._invert(3, reductions)
+        shifted = [i for i in reductions if uses_first(self.dag.nodes[i].name)]
         if shifted:
             self._write(3, f"if n_{axis} > 0:")
             self._fine_values(4, shifted, "0")
@@ -346,69 +366,3 @@ def _sum_as_call(name: str, update: str, state: tuple[str, ...]) -> str:
             if not any(isinstance(part, ast.Name) and part.id in state for part in ast.walk(right)):
                 return f"plus({left}, {ast.unparse(right)})"
     return update
-
-
-def _filled(name: str, template: str, *args: str, **fields: str) -> str:
-    """Fill an operator's template; a user's mistake in it is reported with the operator's name."""
-    try:
-        return template.format(*args, **fields)
-    except (LookupError, ValueError) as error:
-        raise CompileError(
-            f"operator {name!r}: the template {template!r} cannot be filled ({error!r})"
-        ) from None
-
-
-def _uses_first(name: str) -> bool:
-    op = OPS[name]
-    return any("{first}" in template for template in (*op.update, op.final))
-
-
-def _bare(expression: str) -> str:
-    """Drop one pair of brackets around a whole expression."""
-    if not (expression.startswith("(") and expression.endswith(")")):
-        return expression
-    depth = 0
-    for char in expression[:-1]:
-        depth += (char == "(") - (char == ")")
-        if depth == 0:
-            return expression
-    return expression[1:-1]
-
-
-def comments(dag: Dag) -> list[str]:
-    """Return the text of every node for people.
-
-    Long arguments are given by the name of their value; characters that could end a comment are escaped.
-    """
-    parts: list[str] = []
-    strength: list[int] = []
-    for node in dag.nodes:
-        if node.kind == "leaf":
-            name = _printable(_cut(node.name, MAX_COMMENT))
-            parts.append(name if name.isidentifier() else f"`{name}`")
-            strength.append(ATOM)
-        elif node.kind == "const":
-            parts.append(number_text(node.value))
-            strength.append(UNARY if parts[-1].startswith("-") else ATOM)
-        else:
-            op = OPS[node.name]
-            args = [
-                f"v{j}" if len(parts[j]) > MAX_COMMENT and dag.nodes[j].kind == "op" else parts[j]
-                for j in node.args
-            ]
-            bracketed = [
-                f"({a})" if a == parts[j] and strength[j] < slot else a
-                for a, j, slot in zip(args, node.args, op.slots, strict=True)
-            ]
-            parts.append(op.infix.format(*bracketed) if op.infix else f"{op.call}({', '.join(args)})")
-            strength.append(op.prec if op.infix else ATOM)
-    return parts
-
-
-def _printable(name: str) -> str:
-    """Escape every character that could end a comment or not be encoded."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
-def _cut(long: str, length: int = 60) -> str:
-    return long if len(long) <= length else long[: length - 3] + "..."

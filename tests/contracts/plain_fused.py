@@ -42,7 +42,7 @@ class PlainFused:
         with np.errstate(all="ignore"):
             for formula, out in zip(self.fused.formulas, result, strict=True):
                 # numpy's functions on scalars stand for math's, which raise instead of giving inf or NaN
-                namespace: dict[str, Any] = {"np": _Scalars(), "math": np, "plus": plus}
+                namespace: dict[str, Any] = {"np": _Scalars(), "math": np, "vec": np, "plus": plus}
                 exec(compile(formula.text, formula.name, "exec"), namespace)
                 namespace[formula.name](out, 0, table.n_rows, *arguments(formula, table))
         return result

@@ -15,6 +15,7 @@ from proxygraph.errors import BackendUnavailable, ConfigError, UnknownName
 from proxygraph.infix import parse
 from proxygraph.kernels import BACKENDS, Kernel, compile_kernel
 from proxygraph.kernels.fused import FusedKernel
+from proxygraph.kernels.fused_torch import TorchKernel
 from proxygraph.kernels.reference import ReferenceKernel, reduce
 from proxygraph.leaves import STATISTICS, Axis, Leaf
 from proxygraph.ops import OPS, Op, register, unregister
@@ -27,7 +28,8 @@ from tests.strategies import ALL_OPS, AXES, PAIRS, dags, formula_of, on_axes, ra
 Make = Callable[..., Kernel]
 # Every back end; those that compile are shared out with care, since each formula costs them half a second.
 COMPILED: dict[str, Make] = {"fused": FusedKernel, "fused on 2 threads": partial(FusedKernel, threads=2)}
-IMPLEMENTATIONS: dict[str, Make] = {"plain fused": PlainFused, **COMPILED}
+QUICK: dict[str, Make] = {"plain fused": PlainFused, "torch": TorchKernel}
+IMPLEMENTATIONS: dict[str, Make] = {**QUICK, **COMPILED}
 
 LEAVES = {name: STATISTICS[name] for pair in PAIRS.values() for name in pair}
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-30, -1e30, 1e200, -1e200, 800.0, np.inf, -np.inf, np.nan)
@@ -71,7 +73,7 @@ def test_a_kernel_has_what_the_protocol_asks_and_pickles_as_its_program(make: Ma
 def test_compile_kernel_knows_every_backend_and_refuses_others():
     program = lower([parse("params")])
     assert [compile_kernel(program, name).backend for name in BACKENDS] == list(BACKENDS)
-    with pytest.raises(BackendUnavailable, match=r"no back end 'cuda9'; available: reference, fused"):
+    with pytest.raises(BackendUnavailable, match=r"no back end 'cuda9'; available: reference, fused, torch"):
         compile_kernel(program, "cuda9")
 
 
@@ -94,13 +96,14 @@ def test_a_leaf_on_another_axis_is_refused(make: Make):
 # ---- operators -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("make", QUICK.values(), ids=QUICK.keys())
 @pytest.mark.parametrize("name", ALL_OPS)
-def test_every_operator_on_every_axis_as_plain_python(name: str):
+def test_every_operator_on_every_axis(name: str, make: Make):
     axes = [axis for axis in AXES if OPS[name].kind == "elementwise" or axis != "row"]
     program = lower([formula_of(name, axis) for axis in axes])
     checked = np.concatenate(
         [
-            compare(PlainFused(program)(table), program, table)
+            compare(make(program)(table), program, table)
             for table in (
                 gentle_table(),
                 table_of(7),
@@ -138,8 +141,9 @@ def test_every_operator_on_every_axis_compiled(name: str):
     assert compare(FusedKernel(program)(gentle_table()), program, gentle_table()).all()
 
 
+@pytest.mark.parametrize("make", [FusedKernel, TorchKernel])
 @pytest.mark.parametrize("name", [name for name in ALL_OPS if OPS[name].kind == "elementwise"])
-def test_special_values_compiled(name: str):
+def test_special_values(name: str, make: Make):
     pairs = (
         [(a, b) for a in SPECIAL for b in SPECIAL] if OPS[name].arity == 2 else [(a, 1.0) for a in SPECIAL]
     )
@@ -150,7 +154,7 @@ def test_special_values_compiled(name: str):
     program = lower(
         [formula_of(name, "row", {"row": ("x", "y")}, {"x": X, "y": Y}, exponent) for exponent in exponents]
     )
-    got, expected = FusedKernel(program)(table), ReferenceKernel(program)(table)
+    got, expected = make(program)(table), ReferenceKernel(program)(table)
     wrong = ~same(got, expected, 1e-13)
     assert not wrong.any(), [
         (pairs[n], got[p, n], expected[p, n]) for p, n in zip(*np.nonzero(wrong), strict=True)
@@ -158,6 +162,38 @@ def test_special_values_compiled(name: str):
     if name not in ("maximum", "minimum", "relu"):  # numpy itself leaves the sign of max(0.0, -0.0) open
         zero = expected == 0.0
         assert (np.signbit(got[zero]) == np.signbit(expected[zero])).all()
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "log1p", "tanh", "sigmoid", "sin", "cos"])
+def test_special_values_in_loops_over_entries(name: str):
+    """There the compiled kernel has functions of its own, made for vectors."""
+    values = [*SPECIAL, 1e-310, -1e-310, 1e308, 709.7, 709.8, -745.0, -746.0, 1 + 1e-12, -1 + 1e-12, 40.0]
+    ends = np.arange(len(values) + 1)
+    leaf = {"x": Leaf("x", "element")}
+    nodes = [Node("leaf", "x"), Node("op", name, (0,)), Node("op", "max", (1,)), Node("op", "max", (2,))]
+    rows = tuple(map(str, range(len(values))))
+    table = StatTable(rows, {"x": np.array(values)}, leaf, {"layer": ends, "element": ends}, {}, {})
+    program = lower([Dag(nodes, leaf)])
+    got, expected = FusedKernel(program)(table)[0], ReferenceKernel(program)(table)[0]
+    if name in ("sin", "cos"):  # beyond 1e8 an argument has no digits left for its angle
+        got, expected = got[np.abs(values) <= 1e8], expected[np.abs(values) <= 1e8]
+    np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-300)
+
+
+def test_division_of_entries_by_a_value_of_their_layer(backend: Make):
+    """By any divisor, one in each row: where its inverse would overflow or vanish too."""
+    numbers = [v for v in SPECIAL if v != -0.0] + [-0.0, 1e-310, -3e-320, 5e-324, 1e-299, 1e-301, 1.7e308]
+    pairs = [(a, b) for a in numbers for b in numbers]
+    leaves = {"x": Leaf("x", "element"), "y": Leaf("y", "layer")}
+    nodes = [Node("leaf", "x"), Node("leaf", "y"), Node("op", "div", (0, 1)), Node("op", "max", (2,))]
+    ends = np.arange(len(pairs) + 1)
+    columns = {"x": [p[0] for p in pairs], "y": [p[1] for p in pairs]}
+    rows = tuple(map(str, range(len(pairs))))
+    table = StatTable(rows, columns, leaves, {"layer": ends, "element": ends}, {}, {})
+    program = lower([Dag([*nodes, Node("op", "max", (3,))], leaves)])
+    got, expected = backend(program)(table)[0], ReferenceKernel(program)(table)[0]
+    wrong = ~same(got, expected, 1e-13)
+    assert not wrong.any(), [(pairs[n], got[n], expected[n]) for n in np.flatnonzero(wrong)]
 
 
 @pytest.mark.parametrize("axis", ["element", "activation", "layer"])
@@ -202,7 +238,14 @@ def test_special_values_in_reductions(axis: Axis, backend: Make):
 
 def test_user_operators_run_on_every_backend(backend: Make):
     ops = (
-        Op("softsign", 1, "elementwise", lambda np, a: a / (1 + np.abs(a)), numba="({0} / (1.0 + abs({0})))"),
+        Op(
+            "softsign",
+            1,
+            "elementwise",
+            lambda np, a: a / (1 + np.abs(a)),
+            numba="({0} / (1.0 + abs({0})))",
+            torch="{0} / (1.0 + torch.abs({0}))",
+        ),
         Op(
             "range",
             1,
@@ -221,6 +264,7 @@ def test_user_operators_run_on_every_backend(backend: Make):
             init=("0.0", "0.0"),
             update=("{x}", "{s0}"),
             final="{s0} - {s1}",
+            torch="{0}[-1] - ({0}[-2] if {0}.shape[0] > 1 else 0.0)",
         ),
         # a conditional as the last step: a group without entries is NaN all the same
         Op(
@@ -280,14 +324,16 @@ def test_random_programs(backend: Make):
 @given(dag=dags(), table=tables(empty=True))
 def test_any_formula_on_any_table(dag: Dag, table: StatTable):
     program = lower([dag])
-    compare(PlainFused(program)(table), program, table)
+    for make in QUICK.values():
+        compare(make(program)(table), program, table)
 
 
 @given(dag=dags(leaves={"x": X, "y": Y}), table=tables(leaves={"x": X, "y": Y}))
 def test_any_formula_on_a_table_of_rows(dag: Dag, table: StatTable):
     assert not table.offsets
     program = lower([dag])
-    compare(PlainFused(program)(table), program, table)
+    for make in QUICK.values():
+        compare(make(program)(table), program, table)
 
 
 @given(
@@ -295,7 +341,8 @@ def test_any_formula_on_a_table_of_rows(dag: Dag, table: StatTable):
 )
 def test_any_formula_without_elements(dag: Dag, table: StatTable):
     program = lower([dag])
-    compare(PlainFused(program)(table), program, table)
+    for make in QUICK.values():
+        compare(make(program)(table), program, table)
 
 
 def test_tables_of_rows_compiled():

@@ -131,6 +131,18 @@ def test_one_row_of_many_shapes():
         emit(parse("mean(w)", root_axis=None))
 
 
+def test_a_division_by_what_a_loop_does_not_change_is_made_once():
+    text = emit(parse("sum(mean((w - mean(w)) / std(w) / std(w) + zen / w))")).text
+    assert text.count("1.0 / ") == 1
+    assert "v2 * v3_inverse if v3_usual else v2 / v3" in text
+    assert "_inverse" not in emit(parse("sum(numel / mean(numel) + mean(w / g) + mean(w / 3))")).text
+
+
+def test_loops_over_entries_call_functions_made_for_vectors():
+    text = emit(parse("sum(mean(log(w)) * log(mean(tanh(w))))")).text
+    assert (text.count("vec.log("), text.count("math.log("), text.count("vec.tanh(")) == (1, 1, 1)
+
+
 # ---- the text --------------------------------------------------------------------------------------------
 
 
