@@ -46,6 +46,11 @@ class HallOfFame:
             kept.extend(distinct[: self.keep])
         return HallOfFame(tuple(kept), self.keep)
 
+    def least(self, size: int) -> float:
+        """Return the fitness that a formula of this size must exceed to enter."""
+        fitness = sorted((one.fitness for one in self.members if one.size == size), reverse=True)
+        return fitness[self.keep - 1] if len(fitness) >= self.keep else -1.0
+
     def front(self) -> tuple[Individual, ...]:
         """Return the formulas that no smaller or equally large one equals or beats."""
         best = -1.0

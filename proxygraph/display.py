@@ -28,7 +28,7 @@ def live_table(
     """Return the front of a running search; `validation` has one number per front member."""
     counters = state.counters
     rate = counters["evaluated"] / seconds if seconds > 0 else 0.0
-    known = counters["structural"] + counters["algebraic"]
+    known = sum(counters[tier] for tier in ("structural", "algebraic", "numeric", "rank"))
     table = Table(
         title=f"generation {state.generation} · {counters['evaluated']:,} formulas scored ({rate:,.0f}/s), "
         f"{known:,} duplicates, {counters['invalid']:,} invalid · {seconds:.0f} s",

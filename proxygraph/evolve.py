@@ -24,10 +24,18 @@ if TYPE_CHECKING:
     from proxygraph.search import Search, SearchState
 
 CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_SHARE = 20.0
+"""Times as long as a checkpoint takes to write, the search goes on before the next: a twentieth at most."""
 PERFECT = 1.0 - 1e-13
 SEARCH_SAMPLES = 64
 """Samples per layer that the search sees. A prefix of the random samples is a fair sample itself; what
 is reported is recomputed on all of them."""
+SCREEN_SAMPLES = 16
+"""Samples per layer on which hopeless formulas are sorted out."""
+TABLE_CHILDREN = 4
+"""Children per living formula and generation on plain tables, where scoring is cheap."""
+MEMORY = 128_000_000
+"""Bytes for values that are kept between generations."""
 
 
 def evolve(
@@ -49,7 +57,10 @@ def evolve(
         float | None, typer.Option(help="Seconds to search; by default 60, or no limit with --generations.")
     ] = None,
     generations: Annotated[int | None, typer.Option(help="Stop after so many generations.")] = None,
-    population: Annotated[int, typer.Option(help="Formulas alive at the same time.")] = 400,
+    population: Annotated[
+        int | None,
+        typer.Option(help="Formulas alive at the same time; by default 400 on networks, 1000 on tables."),
+    ] = None,
     max_size: Annotated[
         int, typer.Option(help="Most nodes while searching; sign, scale and offset come on top.")
     ] = 15,
@@ -65,8 +76,16 @@ def evolve(
     from proxygraph.objective import find_objective
     from proxygraph.problem import load_problem
     from proxygraph.run import RunFolder
+    from proxygraph.warm import warm
 
-    _check_numbers(train=train, seed=seed, time_budget=time_budget, generations=generations, threads=threads)
+    _check_numbers(
+        train=train,
+        seed=seed,
+        time_budget=time_budget,
+        generations=generations,
+        population=population,
+        threads=threads,
+    )
     _check_folder(out, resume)
     judge = find_objective(objective) if objective else None
     screen = console()
@@ -83,13 +102,14 @@ def evolve(
         "seed": seed,
         "time_budget": 60.0 if time_budget is None and generations is None else time_budget,
         "generations": generations,
-        "population": population,
+        "population": population or (400 if problem.table.offsets else 1000),
         "max_size": max_size,
         "threads": threads,
         "problem": problem.name,
         "data": problem.digest,
     }
     search = _search(problem, split, judge, settings)
+    warm(search, screen.print)
     folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
     state, seconds = _loop(search, folder, problem, split, screen, settings, resume=resume, quiet=quiet)
     with _interruptible() as wish:  # one Ctrl-C only makes the rest shorter; the result is written
@@ -107,7 +127,7 @@ def _silent(what: str, done: int, total: int) -> None:
 def _check_numbers(**values: float | None) -> None:
     from proxygraph.errors import ConfigError
 
-    least = {"train": 5, "seed": 0, "time_budget": 0, "generations": 1, "threads": 1}
+    least = {"train": 5, "seed": 0, "time_budget": 0, "generations": 1, "population": 10, "threads": 1}
     for name, value in values.items():
         if value is not None and not value >= least[name]:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {least[name]}")
@@ -145,16 +165,24 @@ def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str
     """Put the search together; it sees the training rows only."""
     from proxygraph import zoo
     from proxygraph.kernels.population import Population
-    from proxygraph.search import Search, SearchConfig, grammar_for
+    from proxygraph.search import Search, SearchConfig, default_ops
 
-    table = problem.table.take(split.train).thin(SEARCH_SAMPLES)
+    table = problem.table.take(split.train)
     config = SearchConfig(
-        seed=settings["seed"], population=settings["population"], max_size=settings["max_size"]
+        seed=settings["seed"],
+        population=settings["population"],
+        children=0 if table.offsets else TABLE_CHILDREN * settings["population"],
+        max_size=settings["max_size"],
     )
-    grammar = grammar_for(table.leaves, config.max_size)
-    seeds = [proxy.dag for proxy in zoo.available(table.leaves if table.offsets else {})]
+    threads = settings["threads"]
     return Search(
-        config, grammar, judge, Population(table, settings["threads"]), problem.target[split.train], seeds
+        config,
+        default_ops(table.leaves),
+        judge,
+        Population(table.thin(SEARCH_SAMPLES), threads, MEMORY),
+        problem.target[split.train],
+        [proxy.dag for proxy in zoo.available(table.leaves if table.offsets else {})],
+        Population(table.thin(SCREEN_SAMPLES), threads, MEMORY) if table.offsets else None,
     )
 
 
@@ -194,12 +222,13 @@ def _loop(
     state, spent = None, 0.0
     if resume and (folder.path / "checkpoint.json").is_file():
         stored = folder.read("checkpoint.json")
-        state = state_from_json(stored, search.grammar.leaves)
+        state = state_from_json(stored, search.leaves)
         spent = float(stored.get("seconds", 0.0))
     if resume:
         folder.trim_journal(state.generation if state is not None else 0)
     resumed_at = state.generation if state is not None else 0
     begin = saved = time.monotonic()
+    pause = CHECKPOINT_SECONDS
     limit = settings["generations"] or float("inf")
     budget = float("inf") if settings["time_budget"] is None else settings["time_budget"]
     with (
@@ -230,9 +259,11 @@ def _loop(
                     "the training rows; look for constant or missing columns"
                 )
             show(state, seconds)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if time.monotonic() - saved > pause:
+                started = time.monotonic()
                 _checkpoint(folder, state, seconds)
                 saved = time.monotonic()
+                pause = max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (saved - started))
     assert state is not None, "the loop makes at least one generation"
     seconds = spent + time.monotonic() - begin
     _checkpoint(folder, state, seconds)
@@ -310,6 +341,7 @@ def _finished(
             "evaluated": counters["evaluated"],
             "invalid": counters["invalid"],
             "oversize": counters["oversize"],
+            "screened": counters["screened"],
             "duplicates": {tier: counters[tier] for tier in ("structural", "algebraic", "numeric", "rank")},
             "seconds": round(seconds, 2),
         },
@@ -351,8 +383,9 @@ def _announce(
     screen.print(result_table(result, metric))
     search, duplicates = result["search"], result["search"]["duplicates"]
     screen.print(
-        f"{search['evaluated']:,} formulas scored in {search['seconds']:.0f} s; duplicates caught before: "
-        f"{duplicates['structural']:,} structural, {duplicates['algebraic']:,} algebraic",
+        f"{search['evaluated']:,} formulas scored in {search['seconds']:.0f} s "
+        f"({search['evaluated'] / max(search['seconds'], 0.01):,.0f}/s); duplicates: "
+        + ", ".join(f"{n:,} {tier}" for tier, n in duplicates.items() if n),
         soft_wrap=True,
     )
     for name, value in (

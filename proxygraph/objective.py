@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from proxygraph.dag import Dag, Node
 from proxygraph.errors import UnknownName
-from proxygraph.rank import correlation, rank_report, spearman
+from proxygraph.rank import correlation, kendall, ordered, rank_report, spearman
 from proxygraph.scores import Scores
 
 Floats = NDArray[np.float64]
@@ -44,17 +44,26 @@ class Objective:
         """Return the fitness of every row of `values` (P, N), in [0, 1]; NaN for invalid formulas."""
         if self.name == "spearman":
             return np.abs(spearman(values, target))
+        if self.name == "kendall":
+            return np.asarray(np.abs(kendall(values, target)))
         finite = np.isfinite(values).all(axis=1)
         out = np.full(len(values), np.nan)
-        if self.name == "kendall":
-            for i in np.flatnonzero(finite):
-                tau = rank_report(Scores.of(values[i]), target).tau_b
-                out[i] = np.nan if tau is None else abs(tau)
-            return out
         if finite.any():
             r = correlation(values[finite], target)
             out[finite] = np.abs(r) if self.name == "pearson" else r * r
         return out
+
+    def judged(self, values: Floats, target: Floats, threads: int = 1) -> tuple[Floats, NDArray[np.uint64]]:
+        """Return fitness and class of every row of `values` (P, N).
+
+        Formulas of one class cannot be told apart by this objective: they give the rows the same order up to
+        direction (rank objectives), or values that are the same up to a line (the others).
+        """
+        if self.name in ("spearman", "kendall"):
+            r, codes = ordered(values, target, self.name, threads)
+            return np.abs(r), codes
+        fitness = self.fitness(np.asarray(values, np.float64), target)
+        return fitness, np.where(np.isfinite(fitness), fitness + 2.0, 0.0).view(np.uint64)
 
     def finish(self, dag: Dag, values: Floats, target: Floats) -> Dag:
         """Return the formula as it is to be used: negated if it ranks backwards, or with a line's constants.
@@ -79,10 +88,7 @@ class Objective:
 
     def signed(self, values: Floats, target: Floats) -> float:
         """Return a rank objective's own statistic with its sign; NaN where undefined."""
-        if self.name == "kendall":
-            tau = rank_report(Scores.of(values), target).tau_b
-            return float("nan") if tau is None else tau
-        agree = correlation if self.name == "pearson" else spearman
+        agree = {"pearson": correlation, "spearman": spearman, "kendall": kendall}[self.name]
         return float(agree(values[None, :], target)[0])
 
     def report(self, scores: Scores, target: Floats) -> dict[str, Any]:

@@ -1,21 +1,27 @@
-"""The one loop: from selection back to new formulas.
+"""The one loop: from selection back to new formulas, on arrays.
 
-A search is a value, `SearchState`, and a function from one generation to the next. ``run(10)`` is ``run(5)``
-twice; the result depends on the seed and not on threads or interruptions.
+A search is a state and a function from one generation to the next. ``run(10)`` is ``run(5)`` twice; the
+result depends on the seed and not on threads or interruptions. Formulas are trees in arrays here and become
+Dags where people meet them: in the hall of fame.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import base64
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from proxygraph import variation
 from proxygraph.archive import HallOfFame, Individual
 from proxygraph.canon import Canonicaliser
+from proxygraph.compact.breed import Choices, breed, choices
+from proxygraph.compact.forest import Forest, Vocabulary, check_trees, to_dag, to_forest, tree_length
+from proxygraph.compact.keys import EMPTY, KeySet, tidy
 from proxygraph.dag import Dag, Node
 from proxygraph.errors import ConfigError, ProxyGraphError
 from proxygraph.kernels.population import Population
@@ -23,10 +29,14 @@ from proxygraph.leaves import Leaf
 from proxygraph.objective import Objective
 from proxygraph.ops import OPS
 from proxygraph.rank import Floats
-from proxygraph.selection import survivors, tournament
-from proxygraph.variation import Grammar
+from proxygraph.selection import representatives, survivors
 
-COUNTERS = ("proposed", "evaluated", "invalid", "oversize", "structural", "algebraic", "numeric", "rank")
+COUNTERS: Final = ("proposed", "evaluated", "invalid", "oversize", "screened", "structural", "algebraic")
+COUNTERS_AFTER: Final = ("numeric", "rank")
+CHUNK_VALUES: Final = 4_000_000
+"""Values that are held at a time while a generation is scored."""
+SCREEN_MARGIN: Final = 0.1
+"""How much of fitness the coarse sample may be wrong by before a formula is lost."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +48,21 @@ class SearchConfig:
     seed : int
     population : int
         Formulas that live at the same time.
+    children : int
+        Formulas made in a generation; 0: as many as live.
     max_size : int
         Most nodes of a formula.
     parsimony : float
         Fitness that a node costs in selection.
-    crossover, fresh : float
-        Share of children by crossover and of new random formulas; the others are mutations.
     restart_after : int
         Generations without a better formula after which all but the hall of fame is made anew.
     """
 
     seed: int = 0
     population: int = 400
+    children: int = 0
     max_size: int = 15
     parsimony: float = 0.001
-    crossover: float = 0.35
-    fresh: float = 0.08
     restart_after: int = 40
 
     def __post_init__(self) -> None:
@@ -61,33 +70,81 @@ class SearchConfig:
             raise ConfigError(f"population {self.population}: at least 10 formulas are needed")
         if self.max_size < 2:
             raise ConfigError(f"max_size {self.max_size}: a formula needs at least 2 nodes")
+        if self.children < 0:
+            raise ConfigError(f"children {self.children}: a generation cannot have less than 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Living:
+    """The formulas alive, one entry each.
+
+    Attributes
+    ----------
+    trees : Forest
+    key, code : ndarray of uint64
+        Key of the tree; hash of the order (or of the values) it gives the rows.
+    size : ndarray of int32
+        Distinct nodes.
+    fitness : ndarray of float64
+    """
+
+    trees: Forest
+    key: NDArray[np.uint64]
+    code: NDArray[np.uint64]
+    size: NDArray[np.int32]
+    fitness: Floats
+
+    @classmethod
+    def none(cls, capacity: int) -> Living:
+        """Return an empty population."""
+        empty = np.zeros(0, np.uint64)
+        return cls(Forest.empty(0, capacity), empty, empty, np.zeros(0, np.int32), np.zeros(0))
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def take(self, rows: Any) -> Living:
+        """Return the chosen ones."""
+        return Living(
+            self.trees.take(rows), self.key[rows], self.code[rows], self.size[rows], self.fitness[rows]
+        )
+
+    def joined(self, other: Living) -> Living:
+        """Return these and others."""
+        return Living(
+            self.trees.joined(other.trees),
+            np.concatenate([self.key, other.key]),
+            np.concatenate([self.code, other.code]),
+            np.concatenate([self.size, other.size]),
+            np.concatenate([self.fitness, other.fitness]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class SearchState:
-    """Everything a search is at one moment.
+    """Everything a search is at one moment. A step takes over the two sets: a state can be stepped once.
 
     Attributes
     ----------
     generation : int
-    population : tuple of Individual
+    population : Living
     hall : HallOfFame
-    known : frozenset-like dict of str to None
-        Keys met so far, as written and canonical: none is scored twice.
+    known : KeySet
+        Keys of all trees met so far: none is scored twice.
+    classes : KeySet
+        Codes of all orders met so far, with the size of the smallest formula that gives each.
     counters : mapping of str to int
     last_gain : int
         Generation of the last better formula.
-    rng : mapping
-        State of the random generator.
     """
 
     generation: int
-    population: tuple[Individual, ...]
+    population: Living
     hall: HallOfFame
-    known: dict[str, None]
+    known: KeySet
+    classes: KeySet
     counters: Mapping[str, int]
     last_gain: int
-    rng: Mapping[str, Any]
 
     @property
     def best(self) -> float:
@@ -102,7 +159,8 @@ class Search:
     Attributes
     ----------
     config : SearchConfig
-    grammar : Grammar
+    ops : sequence of str
+        Operators allowed.
     objective : Objective
     evaluate : Population
         Scores formulas on the training rows.
@@ -110,127 +168,213 @@ class Search:
         Of the training rows.
     seeds : sequence of Dag
         Formulas to start from, beside random ones.
+    screen : Population, optional
+        The same rows with fewer samples: formulas that are hopeless there are not scored on all of them.
     """
 
     config: SearchConfig
-    grammar: Grammar
+    ops: Sequence[str]
     objective: Objective
     evaluate: Population
     target: Floats
     seeds: Sequence[Dag] = ()
+    screen: Population | None = None
     canonical: Canonicaliser = field(default_factory=Canonicaliser, init=False, repr=False)
+    have: Choices = field(init=False, repr=False)
+    _pool: ThreadPoolExecutor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "have", choices(self.evaluate.vocabulary, self.ops, self.config.max_size))
+        object.__setattr__(self, "_pool", ThreadPoolExecutor(self.evaluate.threads))
+
+    @property
+    def capacity(self) -> int:
+        """Most nodes of a tree; more than of a formula, whose shared parts a tree writes out."""
+        return 2 * self.config.max_size + 2
+
+    @property
+    def leaves(self) -> Mapping[str, Leaf]:
+        """The leaves formulas are made of."""
+        return self.evaluate.vocabulary.leaves
 
     def start(self) -> SearchState:
         """Return generation 0: the seeds and random formulas."""
-        rng = np.random.default_rng(self.config.seed)
-        state = SearchState(0, (), HallOfFame(), {}, dict.fromkeys(COUNTERS, 0), 0, rng.bit_generator.state)
-        seeds = [dag for dag in self.seeds if dag.size <= self.config.max_size]
-        fresh = [variation.random_dag(self.grammar, rng) for _ in range(self.config.population)]
-        return self.advanced(state, [*seeds, *fresh], rng)
+        counters = dict.fromkeys((*COUNTERS, *COUNTERS_AFTER), 0)
+        nobody = Living.none(self.capacity)
+        state = SearchState(0, nobody, HallOfFame(), KeySet(), KeySet(), counters, 0)
+        fitting = [dag for dag in self.seeds if dag.size <= self.config.max_size]
+        fitting = [dag for dag in fitting if tree_length(dag) <= self.capacity]
+        seeds = to_forest(fitting, self.evaluate.vocabulary, self.capacity)
+        return self.advanced(state, seeds.joined(self.children(nobody, 0)))
 
     def step(self, state: SearchState) -> SearchState:
         """Return the next generation."""
-        rng = np.random.default_rng()
-        rng.bit_generator.state = state.rng
         if state.generation - state.last_gain >= self.config.restart_after:
             # stagnation: new blood, and the front to breed with it
-            state = replace(state, population=state.hall.front(), last_gain=state.generation)
-            children = [variation.random_dag(self.grammar, rng) for _ in range(self.config.population)]
-        else:
-            children = [self.child(state.population, rng) for _ in range(self.config.population)]
-        return self.advanced(state, children, rng)
+            front = self.living([one for one in state.hall.front() if tree_length(one.dag) <= self.capacity])
+            state = replace(state, population=front, last_gain=state.generation)
+            return self.advanced(state, self.children(Living.none(self.capacity), state.generation))
+        return self.advanced(state, self.children(state.population, state.generation))
 
-    def child(self, population: Sequence[Individual], rng: np.random.Generator) -> Dag:
-        """Return one new formula."""
-        draw = rng.random()
-        if draw < self.config.fresh or not population:
-            return variation.random_dag(self.grammar, rng)
-        parent = tournament(population, self.config.parsimony, rng).dag
-        if draw < self.config.fresh + self.config.crossover:
-            other = tournament(population, self.config.parsimony, rng, rounds=2).dag
-            return variation.crossover(parent, other, self.grammar, rng)
-        mutate = variation.MUTATIONS[rng.integers(len(variation.MUTATIONS))]
-        child = mutate(parent, self.grammar, rng)
-        if rng.random() < 0.2:
-            child = variation.MUTATIONS[rng.integers(len(variation.MUTATIONS))](child, self.grammar, rng)
-        return child
+    def children(self, parents: Living, generation: int) -> Forest:
+        """Return the children of a generation; random ones if there are no parents."""
+        made = Forest.empty(self.config.children or self.config.population, self.capacity)
+        kinds = np.empty(len(made.length), np.int8)
+        score = parents.fitness - self.config.parsimony * parents.size
 
-    def advanced(self, state: SearchState, proposed: Sequence[Dag], rng: np.random.Generator) -> SearchState:
+        def work(first: int, last: int) -> None:
+            breed(parents.trees, score, self.have, self.config.seed, generation, first, last, made, kinds)
+
+        self._shared(work, len(made.length))
+        return made
+
+    def _shared(self, work: Any, n: int) -> None:
+        """Run ``work(first, last)`` on all of `n`, shared out over the threads."""
+        parts = self.evaluate.threads
+        bounds = [k * n // parts for k in range(parts + 1)]
+        for done in [self._pool.submit(work, a, b) for a, b in pairwise(bounds)]:
+            done.result()
+
+    def living(self, ones: Sequence[Individual]) -> Living:
+        """Return scored formulas as members of a population."""
+        trees = to_forest([one.dag for one in ones], self.evaluate.vocabulary, self.capacity)
+        key, size = self.tidied(trees)
+        fitness = np.array([one.fitness for one in ones], float)
+        # without the values there is no code of the order; the key makes each a class of its own
+        return Living(trees, key, key.copy(), size, fitness)
+
+    def tidied(self, trees: Forest) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+        """Bring trees into one spelling, in place; return keys and sizes."""
+        n = len(trees.length)
+        key, size = np.zeros(n, np.uint64), np.zeros(n, np.int32)
+        symbols = self.evaluate.vocabulary.symbols
+        self._shared(lambda first, last: tidy(*trees, symbols, first, last, key, size), n)
+        return key, size
+
+    def advanced(self, state: SearchState, proposed: Forest) -> SearchState:
         """Score what is new among `proposed`, update the hall of fame and choose the survivors."""
-        counters = Counter(state.counters)
-        known = dict(state.known)
-        new = self.unknown(proposed, known, counters)
-        fitness = self.objective.fitness(self.evaluate(new), self.target) if new else np.empty(0)
-        counters["evaluated"] += len(new)
-        counters["invalid"] += int(np.isnan(fitness).sum())
-        scored = [Individual(dag, float(f)) for dag, f in zip(new, fitness, strict=True) if np.isfinite(f)]
-        hall = state.hall.updated(scored)
+        config = self.config
+        counters = dict(state.counters)
+        key, size = self.tidied(proposed)
+        fits = size <= config.max_size
+        new = state.known.add(key, np.zeros_like(size))
+        counters["proposed"] += len(key)
+        counters["structural"] += int((~new & (key != EMPTY)).sum())
+        counters["oversize"] += int((new & ~fits).sum())
+        counters["invalid"] += int((key == EMPTY).sum())
+        rows = np.flatnonzero(new & fits)
+        trees = proposed.take(rows)
+        fitness, code, passed = self.scored(trees, state.population)
+        counters["evaluated"] += len(rows)
+        counters["screened"] += int((~passed).sum())
+        counters["invalid"] += int((passed & np.isnan(fitness)).sum())
+        found = Living(trees, key[rows], code, size[rows], fitness)
+        found = found.take(np.flatnonzero(passed & np.isfinite(fitness)))
+        fresh = state.classes.add(found.code, found.size)
+        counters["rank" if self.objective.kind == "rank" else "numeric"] += int((~fresh).sum())
+        found = found.take(np.flatnonzero(fresh))
+        honoured = self.honoured(found, state.hall)
+        members = {one.dag.key for one in state.hall.members}
+        counters["algebraic"] += sum(one.dag.key in members for one in honoured)
+        hall = state.hall.updated(honoured)
         best = max((one.fitness for one in hall.members), default=0.0)
-        population = survivors(
-            [*state.population, *scored], self.config.population, self.config.parsimony, rng
-        )
+        pool = state.population.joined(found)
+        pool = pool.take(representatives(pool.fitness, pool.size, pool.code, pool.key))
+        rng = np.random.default_rng([config.seed, state.generation, 0x5E1EC7])
+        chosen = survivors(pool.fitness - config.parsimony * pool.size, pool.key, config.population, rng)
         return SearchState(
             generation=state.generation + 1,
-            population=population,
+            population=pool.take(chosen),
             hall=hall,
-            known=known,
-            counters=dict(counters),
+            known=state.known,
+            classes=state.classes,
+            counters=counters,
             last_gain=state.generation + 1 if best > state.best else state.last_gain,
-            rng=rng.bit_generator.state,
         )
 
-    def unknown(self, proposed: Sequence[Dag], known: dict[str, None], counters: Counter[str]) -> list[Dag]:
-        """Return the canonical forms not met before; `known` and `counters` are brought up to date."""
-        new: list[Dag] = []
-        for dag in proposed:
-            counters["proposed"] += 1
-            if dag.key in known:
-                counters["structural"] += 1
-                continue
-            known[dag.key] = None
-            spelled = self.canonical(dag)
-            if spelled.key != dag.key:
-                if spelled.key in known:
-                    counters["algebraic"] += 1
-                    continue
-                known[spelled.key] = None
-            if spelled.size > self.config.max_size or not spelled.leaves:
-                counters["oversize" if spelled.leaves else "invalid"] += 1
-                continue
-            new.append(spelled)
-        return new
+    def scored(
+        self, trees: Forest, population: Living
+    ) -> tuple[Floats, NDArray[np.uint64], NDArray[np.bool_]]:
+        """Return fitness and code of every tree, and which of them got through the screening."""
+        n = len(trees.length)
+        passed = np.ones(n, bool)
+        if self.screen is not None and len(population) > 0:
+            # a formula that falls so far short of the lower living ones would not survive anyway
+            least = float(np.quantile(population.fitness, 0.25)) - SCREEN_MARGIN
+            coarse, _ = self._judged(self.screen, trees)
+            passed = ~(coarse < least)  # what is not finite on few samples may be on more
+        fitness, code = np.full(n, np.nan), np.zeros(n, np.uint64)
+        rows = np.flatnonzero(passed)
+        fitness[rows], code[rows] = self._judged(self.evaluate, trees.take(rows))
+        return fitness, code, passed
+
+    def _judged(self, evaluate: Population, trees: Forest) -> tuple[Floats, NDArray[np.uint64]]:
+        """Return fitness and code of every tree, in portions that fit memory."""
+        portion = max(1, CHUNK_VALUES // max(1, len(self.target)))
+        parts = [
+            self.objective.judged(
+                evaluate.run(trees.take(slice(first, first + portion))), self.target, evaluate.threads
+            )
+            for first in range(0, len(trees.length), portion)
+        ]
+        if not parts:
+            return np.zeros(0), np.zeros(0, np.uint64)
+        return np.concatenate([f for f, _ in parts]), np.concatenate([c for _, c in parts])
+
+    def honoured(self, found: Living, hall: HallOfFame) -> list[Individual]:
+        """Return those that may enter the hall of fame, as canonical Dags."""
+        order = np.lexsort((found.key, -found.fitness, found.size))
+        chosen: list[Individual] = []
+        for size in np.unique(found.size):
+            least = hall.least(int(size))
+            rows = order[found.size[order] == size][: hall.keep]
+            for i in rows[found.fitness[rows] > least]:
+                spelled = self.canonical(to_dag(found.trees, int(i), self.evaluate.vocabulary))
+                if spelled.leaves and spelled.size <= self.config.max_size:
+                    chosen.append(Individual(spelled, float(found.fitness[i])))
+        return chosen
 
 
-def grammar_for(leaves: Mapping[str, Leaf], max_size: int, without: Sequence[str] = ()) -> Grammar:
-    """Return the default grammar for these leaves: every operator, but sin and cos only for plain tables."""
+def default_ops(leaves: Mapping[str, Leaf], without: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the operators for these leaves: every one, but sin and cos only for plain tables."""
     tabular = all(leaf.axis == "row" for leaf in leaves.values())
     skip = set(without) | (set() if tabular else {"sin", "cos"})
-    ops = tuple(
+    return tuple(
         name for name, op in OPS.items() if name not in skip and (op.kind == "elementwise" or not tabular)
     )
-    return Grammar(leaves, ops, max_size=max_size)
 
 
 # ---- as plain data -----------------------------------------------------------------------------------------
 
 
+def _packed(array: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _unpacked(text: Any, dtype: Any, *shape: int) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text, validate=True), dtype).reshape(shape or -1).copy()
+
+
 def state_to_json(state: SearchState) -> dict[str, Any]:
-    """Return the state as plain data: formulas node by node, since their order steers what comes next."""
+    """Return the state as plain data: arrays in base64, formulas of the hall of fame node by node."""
 
     def nodes(dag: Dag) -> list[Any]:
         return [n.value if n.kind == "const" else [n.name, *n.args] for n in dag.nodes]
 
-    def people(ones: Sequence[Individual]) -> list[list[Any]]:
-        return [[nodes(one.dag), one.fitness] for one in ones]
-
+    living = state.population
     return {
         "generation": state.generation,
-        "population": people(state.population),
-        "hall": people(state.hall.members),
-        "known": list(state.known),
+        "population": {
+            "capacity": living.trees.code.shape[1],
+            **{name: _packed(array) for name, array in living.trees._asdict().items()},
+            **{name: _packed(getattr(living, name)) for name in ("key", "size", "fitness")},
+            "order": _packed(living.code),
+        },
+        "hall": [[nodes(one.dag), one.fitness] for one in state.hall.members],
+        "known": [_packed(array) for array in state.known.content()],
+        "classes": [_packed(array) for array in state.classes.content()],
         "counters": dict(state.counters),
         "last_gain": state.last_gain,
-        "rng": state.rng,
     }
 
 
@@ -249,19 +393,50 @@ def state_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Sear
         name, *args = row
         return Node("op", name, tuple(map(int, args))) if args else Node("leaf", name)
 
-    def people(rows: Any) -> tuple[Individual, ...]:
-        return tuple(Individual(Dag([node(n) for n in nodes], leaves), float(f)) for nodes, f in rows)
+    def keys(parts: Any) -> KeySet:
+        found, (key, least) = KeySet(), parts
+        found.add(_unpacked(key, np.uint64), _unpacked(least, np.uint8).astype(np.int32))
+        return found
 
     try:
-        np.random.default_rng().bit_generator.state = data["rng"]  # refuses what is no such state
+        if not 0 <= int(data["last_gain"]) <= int(data["generation"]) < 2**62:
+            raise ValueError("a generation out of order")
+        hall = tuple(Individual(Dag([node(n) for n in nodes], leaves), float(f)) for nodes, f in data["hall"])
+        generation, last_gain = int(data["generation"]), int(data["last_gain"])
+        if not 0 <= last_gain <= generation < 1 << 31:
+            raise ValueError(f"generation {generation} with its last gain in {last_gain}")
         return SearchState(
-            int(data["generation"]),
-            people(data["population"]),
-            HallOfFame(people(data["hall"])),
-            dict.fromkeys(map(str, data["known"])),
-            {name: int(data["counters"][name]) for name in COUNTERS},
-            int(data["last_gain"]),
-            dict(data["rng"]),
+            generation,
+            _living_from_json(data["population"], leaves),
+            HallOfFame(hall),
+            keys(data["known"]),
+            keys(data["classes"]),
+            {name: int(data["counters"][name]) for name in (*COUNTERS, *COUNTERS_AFTER)},
+            last_gain,
         )
     except (KeyError, TypeError, ValueError, OverflowError, ProxyGraphError) as error:
         raise ConfigError(f"the checkpoint is damaged ({error!r}); start again without --resume") from None
+
+
+def _living_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Living:
+    """Read a population; `ValueError` if it is not one, since compiled code checks nothing."""
+    capacity = int(data["capacity"])
+    trees = Forest(
+        _unpacked(data["code"], np.int16, -1, capacity),
+        _unpacked(data["value"], np.float64, -1, capacity),
+        _unpacked(data["length"], np.int32),
+    )
+    living = Living(
+        trees,
+        _unpacked(data["key"], np.uint64),
+        _unpacked(data["order"], np.uint64),
+        _unpacked(data["size"], np.int32),
+        _unpacked(data["fitness"], np.float64),
+    )
+    vocabulary = Vocabulary.of(leaves)
+    if len({len(a) for a in (*trees, living.key, living.code, living.size, living.fitness)}) != 1:
+        raise ValueError("a population of unequal lengths")
+    check_trees(trees, len(leaves))
+    for i in range(len(living)):
+        to_dag(trees, i, vocabulary)
+    return living

@@ -1,42 +1,52 @@
-"""Who breeds and who stays."""
+"""Who stays: the survivors of a generation, on arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from proxygraph.archive import Individual
 
+def representatives(
+    fitness: NDArray[np.float64], size: NDArray[Any], code: NDArray[np.uint64], key: NDArray[np.uint64]
+) -> NDArray[np.intp]:
+    """Return one formula of every class of equal `code`: the smallest, by `key` among equally small ones.
 
-def tournament(
-    population: Sequence[Individual], parsimony: float, rng: np.random.Generator, rounds: int = 5
-) -> Individual:
-    """Return the best of `rounds` random members, where every node costs `parsimony` of fitness."""
-    picks = [population[i] for i in rng.integers(len(population), size=rounds)]
-    best: Individual = max(picks, key=lambda one: one.fitness - parsimony * one.size)
-    return best
+    Of formulas of equal fitness, too, only the smallest stays: nearly always they rank the rows alike up to
+    ties, and few rows have few values of rho.
+    """
+    for label in (code, fitness.view(np.uint64)):
+        order = np.lexsort((key, size, label))
+        first = np.ones(len(order), bool)
+        first[1:] = label[order][1:] != label[order][:-1]
+        keep = np.zeros(len(order), bool)
+        keep[order[first]] = True
+        code = np.where(keep, code, np.uint64(0))
+        fitness = np.where(keep, fitness, -1.0)
+    return np.flatnonzero(fitness >= 0.0)
 
 
 def survivors(
-    pool: Sequence[Individual], n: int, parsimony: float, rng: np.random.Generator
-) -> tuple[Individual, ...]:
-    """Return `n` of the pool: the best quarter, the others by small tournaments without repetition.
+    score: NDArray[np.float64], key: NDArray[np.uint64], n: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return the positions of `n` of the pool: the best quarter, the others by small tournaments.
 
-    Of formulas of equal fitness only the smallest stays: nearly always they rank the rows alike, and few rows
-    have few values of rho, so that now and then two different orders are taken for one.
+    Parameters
+    ----------
+    score : ndarray of float64, shape (P,)
+        Fitness less what size costs.
+    key : ndarray of uint64, shape (P,)
+        Decides between equal scores.
+    n : int
+    rng : Generator
     """
-    best: dict[float, Individual] = {}
-    for one in pool:
-        known = best.get(one.fitness)
-        if known is None or (one.size, one.dag.key) < (known.size, known.dag.key):
-            best[one.fitness] = one
-    ordered = sorted(best.values(), key=lambda one: (-(one.fitness - parsimony * one.size), one.dag.key))
+    ordered = np.lexsort((key, -score))
     if len(ordered) <= n:
-        return tuple(ordered)
+        return ordered
     kept, rest = ordered[: n // 4], ordered[n // 4 :]
     # in an ordered list the winner of a tournament is the least index drawn; noise keys do it without
     # replacement
     draws = np.sort(rng.random((len(rest), 2)), axis=1)[:, 0] * len(rest) + np.arange(len(rest))
     chosen = np.sort(np.argsort(draws, kind="stable")[: n - len(kept)])
-    return (*kept, *(rest[i] for i in chosen))
+    return np.concatenate([kept, rest[chosen]])

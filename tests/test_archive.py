@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from proxygraph.archive import HallOfFame, Individual
 from proxygraph.dag import Dag, Node
-from proxygraph.infix import parse
-from proxygraph.selection import survivors, tournament
+from proxygraph.selection import representatives, survivors
 
 
 def one(size: int, fitness: float, start: float = 0.5) -> Individual:
@@ -71,49 +70,67 @@ def test_a_hall_is_a_value():
 # ---- selection -------------------------------------------------------------------------------------------
 
 
-def crowd_of(n: int) -> list[Individual]:
-    return [one(3 + i % 5, i / n, float(i + 1)) for i in range(n)]
+@st.composite
+def pools(draw: st.DrawFn) -> tuple[np.ndarray, ...]:
+    """Fitness, size, code and key of a pool; one order of the rows has one fitness, and keys are unique."""
+    n = draw(st.integers(0, 30))
+    codes = draw(st.lists(st.integers(0, 8), min_size=n, max_size=n))
+    of_code = draw(st.lists(st.integers(0, 4).map(lambda k: k / 4), min_size=9, max_size=9))
+    sizes = draw(st.lists(st.integers(1, 4), min_size=n, max_size=n))
+    keys = draw(st.lists(st.integers(1, 2**64 - 1), min_size=n, max_size=n, unique=True))
+    fitness = np.array([of_code[code] for code in codes], float)
+    return fitness, np.array(sizes, np.int32), np.array(codes, np.uint64), np.array(keys, np.uint64)
 
 
-def test_tournaments_prefer_the_fit_and_the_small():
-    rng = np.random.default_rng(0)
-    crowd = crowd_of(50)
-    winners = [tournament(crowd, 0.0, rng).fitness for _ in range(300)]
-    assert np.mean(winners) > 0.75
-    small = [tournament(crowd, 10.0, rng).size for _ in range(300)]
-    assert np.mean(small) < 3.5
-    assert tournament(crowd[:1], 0.0, rng) is crowd[0]
+@given(pools())
+def test_the_smallest_of_every_fitness_represents_it(pool):
+    fitness, size, _, key = pool
+    chosen = representatives(*pool)
+    assert chosen.tolist() == sorted(chosen.tolist())
+    smallest: dict[float, tuple[int, int]] = {}
+    for one in zip(fitness.tolist(), size.tolist(), key.tolist(), strict=True):
+        smallest[one[0]] = min(smallest.get(one[0], one[1:]), one[1:])
+    found = {fitness[i]: (size[i], key[i]) for i in chosen}
+    assert len(found) == len(chosen)
+    assert found == smallest
 
 
-def test_more_rounds_press_harder():
-    crowd = crowd_of(50)
-
-    def mean(rounds: int) -> float:
-        rng = np.random.default_rng(1)
-        return float(np.mean([tournament(crowd, 0.0, rng, rounds).fitness for _ in range(500)]))
-
-    assert mean(1) < mean(2) < mean(5) < mean(20)
-
-
-def test_survivors():
-    rng = np.random.default_rng(0)
-    crowd = crowd_of(100)
-    stay = survivors(crowd, 40, 0.0, rng)
-    assert len(stay) == len({i.dag.key for i in stay}) == 40
-    assert {i.fitness for i in stay} >= {i / 100 for i in range(90, 100)}  # the best quarter of 40
-    assert min(i.fitness for i in stay) < 0.5  # and not only the best
-    assert survivors(crowd[:5], 40, 0.0, rng) == tuple(sorted(crowd[:5], key=lambda i: -i.fitness))
-    assert survivors([], 40, 0.0, rng) == ()
+@given(pools(), st.randoms(use_true_random=False))
+def test_the_order_of_the_pool_means_nothing(pool, random):
+    order = list(range(len(pool[0])))
+    random.shuffle(order)
+    shuffled = [array[order] for array in pool]
+    key = pool[3]
+    assert set(key[representatives(*pool)]) == set(shuffled[3][representatives(*shuffled)])
+    score = pool[0] - 0.01 * pool[1]
+    stay = survivors(score, key, 7, np.random.default_rng(1))
+    again = survivors(score[order], key[order], 7, np.random.default_rng(1))
+    assert key[stay].tolist() == key[order][again].tolist()
 
 
-def test_formulas_of_equal_fitness_are_one_and_the_smallest_stays():
-    crowd = [one(5, 0.5), one(3, 0.5, 2.0), one(4, 0.5), one(6, 0.7)]
-    stay = survivors(crowd, 10, 0.0, np.random.default_rng(0))
-    assert [(i.size, i.fitness) for i in stay] == [(6, 0.7), (3, 0.5)]
+@given(
+    st.lists(st.floats(-1, 1), max_size=60).map(np.array),
+    st.integers(10, 70),
+    st.integers(0, 2**32),
+)
+def test_survivors(score: np.ndarray, n: int, seed: int):
+    score = score.astype(float)
+    key = np.arange(len(score), dtype=np.uint64)[::-1]
+    stay = survivors(score, key, n, np.random.default_rng(seed))
+    assert len(stay) == len(set(stay.tolist())) == min(n, len(score))
+    ordered = sorted(range(len(score)), key=lambda i: (-score[i], key[i]))
+    assert stay.tolist()[: n // 4] == ordered[: n // 4][: len(stay)]  # the best quarter
+    assert [ordered.index(i) for i in stay] == sorted(ordered.index(i) for i in stay)
+    np.testing.assert_array_equal(stay, survivors(score, key, n, np.random.default_rng(seed)))
 
 
-def test_the_generator_decides_alone():
-    crowd = crowd_of(60)
-    pick = [survivors(crowd, 20, 0.001, np.random.default_rng(3)) for _ in range(2)]
-    assert pick[0] == pick[1]
-    assert parse("params").size == 1
+def test_the_fit_survive_more_often_and_not_alone():
+    score, key = np.linspace(0.0, 1.0, 400), np.arange(400, dtype=np.uint64)
+    often = np.zeros(400)
+    for seed in range(300):
+        often[survivors(score, key, 100, np.random.default_rng(seed))] += 1
+    assert (often[375:] == 300).all()  # the best quarter
+    lower = often[:375].reshape(-1, 75).mean(axis=1)
+    assert (np.diff(lower) >= 0).all()
+    assert lower[-1] < 270  # not the best hundred alone,
+    assert lower[:-1].sum() > 60  # but some of the others

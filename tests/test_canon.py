@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxygraph.canon import Canonicaliser, canonical
+from proxygraph.compact.breed import choices
+from proxygraph.compact.forest import Vocabulary, to_dag
 from proxygraph.dag import Dag, Node
 from proxygraph.infix import parse, text
 from proxygraph.leaves import STATISTICS, Leaf
 from proxygraph.ops import OPS, Op, register, unregister
 from proxygraph.program import lower
-from proxygraph.variation import MUTATIONS, Grammar, random_dag
+from tests.compact.trees import bred
 from tests.numeric import all_finite, disagreement
-from tests.strategies import dags, random_table, tables
-from tests.strategies import random_dag as other_random_dag
+from tests.strategies import dags, random_dag, random_table, tables
 
 FEW = {name: STATISTICS[name] for name in ("w", "g_std", "nwot", "numel", "jacov", "params")}
+SOFT = (0.5, 1.0, 2.0, 3.0, 10.0, 0.1, -1.0)
 HARSH = (1e-200, 1e200, -1e308, 5e-324, 0.0, -0.0, 1e16, 1.0 / 3.0)
 
 
@@ -27,17 +29,19 @@ def spelled(formula: str) -> str:
 
 
 def population(seed: int, n: int) -> list[Dag]:
-    """Random formulas: over all leaves, over few so that parts meet, and with harsh constants."""
+    """Random formulas and their children: all leaves, few so that parts meet, harsh constants."""
     rng = np.random.default_rng(seed)
-    grammars = [
-        Grammar(STATISTICS, tuple(OPS), max_size=18),
-        Grammar(FEW, tuple(OPS), max_size=16),
-        Grammar(FEW, tuple(OPS), max_size=14, constants=HARSH),
-    ]
+    pools = []
+    for leaves, max_size, constants in ((STATISTICS, 18, SOFT), (FEW, 16, SOFT), (FEW, 14, HARSH)):
+        words = Vocabulary.of(leaves)
+        have = choices(words, tuple(OPS), max_size, constants)
+        fresh, _ = bred(have, n, seed=seed)
+        children, _ = bred(have, n, fresh, seed=seed, generation=1)
+        pools.append((words, fresh, children))
     made = []
     for i in range(n):
-        dag = random_dag(grammars[i % 3], rng) if i % 4 else other_random_dag(rng)
-        made.append(MUTATIONS[i % len(MUTATIONS)](dag, grammars[0], rng) if i % 5 == 0 else dag)
+        words, fresh, children = pools[i % 3]
+        made.append(to_dag(children if i % 5 == 0 else fresh, i, words) if i % 4 else random_dag(rng))
     return made
 
 

@@ -1,58 +1,46 @@
-"""Many formulas on one table, with memory: numpy, whole columns, float32 where the data are.
+"""Many formulas on one table: one plan, run block by block, with memory for what comes back.
 
-Each part of a formula is computed once and kept, by its content key, within a bound of bytes: values on the
-layer and row axes are small and stay long, element and activation values are large and go first. Used by the
-search; what is reported is recomputed by the reference.
+Used by searches. Values on the element and activation axes are computed in the dtype of the columns, those
+on the layer and row axes in float64; what is reported is computed again by the reference.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
-from typing import Any
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from proxygraph.dag import FINENESS, Dag
-from proxygraph.errors import UnknownName
-from proxygraph.kernels.reference import reduce as reference_reduce
-from proxygraph.leaves import Axis
-from proxygraph.ops import BUILTIN, OPS
+from proxygraph.compact.forest import (
+    AXES,
+    CODES,
+    CONST,
+    LAYER,
+    LEAF,
+    ROW,
+    Forest,
+    Vocabulary,
+    to_dag,
+    to_forest,
+    tree_length,
+)
+from proxygraph.dag import Dag
+from proxygraph.errors import ConfigError, ShapeMismatch, UnknownName
+from proxygraph.kernels import interpreter
+from proxygraph.kernels.columns import ColumnKernel
+from proxygraph.kernels.plan import FIELDS, WAYS, Memory, Nodes, arrange, collect_parts, finish
+from proxygraph.ops import BUILTIN
 from proxygraph.table import StatTable
 
+BLOCK_BYTES: Final = 8192
+"""Bytes of one value of one block: a handful of them fits the first cache of a core."""
+BATCH: Final = 1024
+"""Trees that are planned together."""
+MAX_SLOTS: Final = 1 << 16
+
 Array = NDArray[Any]
-
-
-class _Cache:
-    """Arrays by key, least recently used out first, within a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.bytes = 0
-        self.arrays: OrderedDict[str, Array] = OrderedDict()
-        self.lock = Lock()
-
-    def get(self, key: str) -> Array | None:
-        with self.lock:
-            found = self.arrays.get(key)
-            if found is not None:
-                self.arrays.move_to_end(key)
-            return found
-
-    def put(self, key: str, array: Array) -> None:
-        if array.nbytes > self.limit:
-            return
-        with self.lock:
-            if key in self.arrays:
-                return
-            self.arrays[key] = array
-            self.bytes += array.nbytes
-            while self.bytes > self.limit:
-                _, old = self.arrays.popitem(last=False)
-                self.bytes -= old.nbytes
 
 
 class Population:
@@ -63,27 +51,88 @@ class Population:
     table : StatTable
         The rows to score.
     threads : int
-        Formulas are shared out over so many threads; the values do not depend on it.
-    fine_bytes, coarse_bytes : int
-        Memory for values on the element and activation axes, and on the layer and row axes.
+        Blocks of rows are shared out over so many threads; the values do not depend on it.
+    memory : int
+        Bytes for values kept between calls, half of them on the row and half on the layer axis.
+    dtype : {float64, float32}
+        Of values on the row and layer axes.
+
+    Attributes
+    ----------
+    vocabulary : Vocabulary
+        Codes of the trees that `run` takes.
     """
 
     def __init__(
-        self,
-        table: StatTable,
-        threads: int = 1,
-        fine_bytes: int = 400_000_000,
-        coarse_bytes: int = 200_000_000,
+        self, table: StatTable, threads: int = 1, memory: int = 64_000_000, dtype: Any = np.float64
     ) -> None:
         self.table = table
         self.threads = threads
-        self.fine = _Cache(fine_bytes)
-        self.coarse = _Cache(coarse_bytes)
-        self.repeats = {axis: np.diff(offsets) for axis, offsets in table.offsets.items()}
-        # reduceat cannot express an empty group; such tables take the slow path
-        self.regular = {axis: bool((n > 0).all()) for axis, n in self.repeats.items()}
-        fine = [column for name, column in table.columns.items() if FINENESS[table.leaves[name].axis] == 2]
-        self.fine_dtype = np.result_type(np.float32, *{column.dtype for column in fine})
+        self.dtype = np.dtype(dtype)
+        self.vocabulary = Vocabulary.of(table.leaves)
+        self._columns: ColumnKernel | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._plans = 0
+        self._ragged = bool(table.offsets)
+        self._offsets, self._counts = _groups(table)
+        self._extent = np.array([table.n_rows, *(table.size(axis) for axis in AXES[1:])], np.int64)
+        fine = [c for name, c in table.columns.items() if table.leaves[name].axis in AXES[2:]]
+        self._fine_dtype = np.result_type(np.float32, *{column.dtype for column in fine})
+        self._starts = self._blocks()
+        self._room = np.diff(self._starts, axis=1).max(axis=1, initial=0)
+        self._memory, self._stores, self._leaf_place = self._stored(memory)
+
+    # ---- data ----------------------------------------------------------------------------------------------
+
+    def _blocks(self) -> NDArray[np.int64]:
+        """Return the first entry of every block on every axis, and the end, shape (4, blocks + 1)."""
+        n = self.table.n_rows
+        per_row = np.ones(n, np.int64)
+        width = self.dtype.itemsize
+        if self._ragged:
+            row_layer, _, _, *row_fine = self._offsets
+            per_row = np.max([np.diff(o) for o in (row_layer, *row_fine)], axis=0)
+            width = self._fine_dtype.itemsize
+        ends = np.cumsum(per_row)
+        room = max(1, min(BLOCK_BYTES // width, -(-int(per_row.sum()) // self.threads)))
+        rows = [0]
+        while rows[-1] < n:
+            before = int(ends[rows[-1] - 1]) if rows[-1] else 0
+            rows.append(max(rows[-1] + 1, int(np.searchsorted(ends, before + room, side="right"))))
+        row = np.array(rows, np.int64)
+        row_layer, _, _, row_element, row_activation = self._offsets
+        return np.stack([row, row_layer[row], row_element[row], row_activation[row]])
+
+    def _stored(self, memory: int) -> tuple[Memory, list[Array], NDArray[np.int64]]:
+        """Return the memory of kept values, the store of every axis, and where every leaf begins in it."""
+        table = self.table
+        slots, stores = [], []
+        place = np.zeros(len(table.leaves), np.int64)
+        for k, axis in enumerate(AXES):
+            names = [name for name, leaf in table.leaves.items() if leaf.axis == axis]
+            n, dtype = int(self._extent[k]), self.dtype if k <= LAYER else self._fine_dtype
+            kept = (
+                min(MAX_SLOTS, memory // 2 // max(1, n * dtype.itemsize)) // WAYS * WAYS if k <= LAYER else 0
+            )
+            slots.append(kept)
+            store = np.empty((len(names) + kept) * n, dtype)
+            for i, name in enumerate(names):
+                with np.errstate(over="ignore"):
+                    store[i * n : (i + 1) * n] = table.columns[name]
+                place[list(table.leaves).index(name)] = i * n
+            stores.append(store)
+        base = np.array([len(s) - kept * n for s, kept, n in zip(stores, slots, self._extent, strict=True)])
+        keys = (np.zeros(slots[0], np.uint64), np.zeros(slots[1], np.uint64))
+        stamps = (np.zeros(slots[0], np.int64), np.zeros(slots[1], np.int64))
+        return Memory(keys, stamps, base[:2], self._extent[:2], np.zeros(2, np.int64)), stores, place
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """How many values were found in memory, and how many were computed to be kept."""
+        found, computed = self._memory.counts.tolist()
+        return found, computed
+
+    # ---- running -------------------------------------------------------------------------------------------
 
     def __call__(self, dags: Sequence[Dag]) -> NDArray[np.float64]:
         """Return the values of every formula, shape (P, N); NaN and inf are kept.
@@ -92,104 +141,171 @@ class Population:
         ------
         UnknownName
             If the table lacks a leaf.
+        ConfigError
+            If a leaf is on another axis than the formula takes it for.
         """
         for dag in dags:
-            for name in dag.leaves:
+            for name, leaf in dag.leaves.items():
                 if name not in self.table.columns:
                     raise UnknownName(f"the formula needs the leaf {name!r}, which the table lacks")
+                if leaf.axis != self.table.leaves[name].axis:
+                    raise ConfigError(
+                        f"leaf {name!r} is on the {leaf.axis} axis in the formula, but on the "
+                        f"{self.table.leaves[name].axis} axis in the table; give parse() the table's leaves"
+                    )
         out = np.empty((len(dags), self.table.n_rows))
-
-        def work(first: int) -> None:
-            with np.errstate(all="ignore"):
-                for i in range(first, len(dags), self.threads):
-                    out[i] = self.values(dags[i])
-
-        if self.threads == 1:
-            work(0)
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                list(pool.map(work, range(self.threads)))
+        plain = [i for i, dag in enumerate(dags) if self._known(dag)]
+        if plain:
+            capacity = max(tree_length(dags[i]) for i in plain)
+            out[plain] = self.run(to_forest([dags[i] for i in plain], self.vocabulary, capacity))
+        others = sorted(set(range(len(dags))) - set(plain))
+        if others:
+            out[others] = self._by_columns([dags[i] for i in others])
         return out
 
-    def values(self, dag: Dag) -> Array:
-        """Return the values of one formula, computing only what is not kept."""
-        need = [False] * len(dag.nodes)
-        need[-1] = True
-        held: dict[int, Array] = {}
-        for i in range(len(dag.nodes) - 1, -1, -1):
-            if not need[i]:
-                continue
-            found = self.kept(dag, i)
-            if found is not None:
-                held[i] = found
-            else:
-                for j in dag.nodes[i].args:
-                    need[j] = True
-        for i, node in enumerate(dag.nodes):
-            if need[i] and i not in held:
-                held[i] = self.compute(dag, i, [held[j] for j in node.args])
-                cache = self.fine if FINENESS[dag.axes[i]] == 2 else self.coarse
-                cache.put(dag.keys[i], held[i])
-        return np.broadcast_to(held[len(dag.nodes) - 1], (self.table.n_rows,))
+    def _by_columns(self, dags: Sequence[Dag]) -> NDArray[np.float64]:
+        """Run formulas with operators of the user, which are numpy functions: whole columns, one by one."""
+        self._columns = self._columns or ColumnKernel(self.table, self.threads)
+        return self._columns(dags)
 
-    def kept(self, dag: Dag, i: int) -> Array | None:
-        """Return what is there without computing: a column, a constant, or a value kept from before."""
-        node = dag.nodes[i]
-        if node.kind == "leaf":
-            return self.table.columns[node.name]
-        if node.kind == "const":
-            return np.asarray(node.value)
-        return (self.fine if FINENESS[dag.axes[i]] == 2 else self.coarse).get(dag.keys[i])
+    def _known(self, dag: Dag) -> bool:
+        return tree_length(dag) <= 4096 and all(n.kind != "op" or n.name in BUILTIN for n in dag.nodes)
 
-    def compute(self, dag: Dag, i: int, args: list[Array]) -> Array:
-        """Return the value of one operator."""
-        node, axis = dag.nodes[i], dag.axes[i]
-        op = OPS[node.name]
-        if op.kind == "reduction":
-            return self.reduce(node.name, args[0], dag.axes[node.args[0]])
-        spread = [self.spread(a, dag.axes[j], axis) for a, j in zip(args, node.args, strict=True)]
-        # beside an array a constant must be a python float, or numpy makes float32 columns float64
-        operands = [float(a) if a.ndim == 0 and any(b.ndim for b in spread) else a for a in spread]
-        return np.asarray(op.numpy(np, *operands))
+    def run(self, forest: Forest) -> Array:
+        """Return the values of trees in `vocabulary`, shape (P, N), in `dtype`.
 
-    def spread(self, values: Array, axis: Axis, to: Axis) -> Array:
-        """Repeat the values of a coarser axis for every entry of a finer one."""
-        if values.ndim == 0 or FINENESS[axis] == FINENESS[to]:
-            return values
-        if axis == "row":
-            values = np.repeat(values, self.repeats["layer"])
-        if to == "layer":
-            return values
-        # a layer value may be float64 (reductions are); fine axes stay float32, or passes take twice as long
-        return np.repeat(values.astype(self.fine_dtype, copy=False), self.repeats[to])
+        No operator may have constants alone as arguments; `tidy` and `to_forest` make one constant of it.
+        """
+        users = (forest.code >= len(CODES)) & (forest.code < LEAF)
+        users &= np.arange(forest.code.shape[1]) < forest.length[:, None]
+        if users.any():
+            others = np.asarray(users.any(axis=1))
+            out = np.empty((len(others), self.table.n_rows), self.dtype)
+            out[~others] = self.run(forest.take(~others))
+            trees = [to_dag(forest, int(i), self.vocabulary) for i in np.flatnonzero(others)]
+            with np.errstate(over="ignore"):
+                out[others] = self._by_columns(trees)
+            return out
+        out = np.empty((len(forest.length), self.table.n_rows), self.dtype)
+        for first in range(0, len(out), BATCH):
+            self._run(forest.take(slice(first, first + BATCH)), out[first : first + BATCH].reshape(-1))
+        return out
 
-    def reduce(self, op: str, values: Array, axis: Axis) -> Array:
-        """Reduce values on `axis` to the axis one step coarser."""
-        counts, n = self.table.counts[axis], self.repeats[axis]
-        starts = self.table.offsets[axis][:-1]
-        if op not in BUILTIN or not self.regular[axis]:
-            return reference_reduce(self.table, op, np.asarray(values, dtype=np.float64), axis)
-        if op == "min":
-            return np.minimum.reduceat(values, starts).astype(np.float64)
-        if op == "max":
-            return np.maximum.reduceat(values, starts).astype(np.float64)
-        if op == "l1":
-            return self.total(np.abs(values), starts) * (counts / n)
-        if op == "l2":
-            return np.sqrt(self.total(np.square(values), starts) * (counts / n))
-        if op == "count":
-            return counts + 0.0 * self.total(values, starts)
-        if op == "std":
-            if values.dtype == np.float64:  # as in the reference: equal values have a deviation of exactly 0
-                values = values - np.repeat(values[starts], n)
-            means = self.total(values, starts) / n
-            return np.sqrt(
-                self.total(np.square(values - np.repeat(means.astype(values.dtype), n)), starts) / n
+    def over_constants(self, dag: Dag, constants: ArrayLike) -> Array:
+        """Return the values of one structure with many sets of constants, shape (C, N), in `dtype`.
+
+        What holds no constant is computed once for all sets.
+
+        Parameters
+        ----------
+        dag : Dag
+            Of built-in operators. Operators of constants alone count as one constant.
+        constants : array_like of float, shape (C, K)
+            A value for each of the K constants, in the order in which the text of the formula, its arguments
+            from left to right, meets them; a constant that occurs twice has two. Exponents stay.
+
+        Raises
+        ------
+        ShapeMismatch
+            If the formula has another number of constants.
+        """
+        trees = to_forest([dag], self.vocabulary, tree_length(dag))
+        places = np.flatnonzero(trees.code[0, : trees.length[0]] == CONST)
+        values = np.atleast_2d(np.asarray(constants, np.float64))
+        if values.shape[1] != len(places):
+            raise ShapeMismatch(f"the formula has {len(places)} constants, not {values.shape[1]}")
+        trees = trees.take(np.zeros(len(values), np.int64))
+        trees.value[:, places] = values
+        return self.run(trees)
+
+    def _run(self, trees: Forest, out: Array) -> None:
+        """Run one batch; `out` is flat."""
+        symbols, n_leaves = self.vocabulary.symbols, len(self.vocabulary.names)
+        most = 2 * int(trees.length.sum()) + n_leaves
+        nodes, roots = Nodes.empty(most), np.empty(len(trees.length), np.int32)
+        scratch = np.empty(1 << (2 * most).bit_length(), np.int32)
+        n = collect_parts(trees, symbols, nodes, scratch, roots)
+        steps, literal, slots = np.empty((n, FIELDS), np.int64), np.empty(n), np.empty(4, np.int64)
+        self._plans += 1
+        count = arrange(
+            nodes,
+            n,
+            n_leaves,
+            roots,
+            symbols,
+            self._memory,
+            self._plans,
+            self._extent,
+            self._leaf_place,
+            steps,
+            literal,
+            slots,
+        )
+
+        def work(share: range) -> None:
+            passing = [
+                np.empty(int(s * r), store.dtype)
+                for s, r, store in zip(slots, self._room, self._stores, strict=True)
+            ]
+            row, layer, element, activation = (
+                (store, room, out if k == ROW else room)
+                for k, (store, room) in enumerate(zip(self._stores, passing, strict=True))
             )
-        sums = self.total(values, starts)
-        return sums * (counts / n) if op == "sum" else sums / n
+            if self._ragged:
+                interpreter.run_ragged(
+                    steps,
+                    literal,
+                    count,
+                    self._starts,
+                    share.start,
+                    share.stop,
+                    self._room,
+                    (row, layer),
+                    (element, activation),
+                    self._offsets,
+                    self._counts,
+                )
+            else:
+                interpreter.run_rows(
+                    steps, literal, count, self._starts[ROW], share.start, share.stop, self._room[ROW], row
+                )
 
-    @staticmethod
-    def total(values: Array, starts: Array) -> Array:
-        """Sum every group, in float64."""
-        return np.add.reduceat(values, starts, dtype=np.float64)
+        try:
+            self._shared(work)
+        except BaseException:
+            for keys in self._memory.key:  # what the plan promised may not be there
+                keys[:] = 0
+            raise
+        finish(nodes, roots, self.table.n_rows, self._stores[ROW], out)
+
+    def _shared(self, work: Any) -> None:
+        """Share the blocks out over the threads."""
+        shares = list(_shares(self._starts.shape[1] - 1, self.threads))
+        if len(shares) == 1:
+            work(shares[0])
+            return
+        self._pool = self._pool or ThreadPoolExecutor(self.threads)
+        done = wait([self._pool.submit(work, share) for share in shares]).done
+        for future in done:
+            future.result()
+
+
+def _shares(n: int, parts: int) -> Iterator[range]:
+    """Return `n` things in at most `parts` runs of nearly equal length, at least one run."""
+    parts = max(1, min(n, parts))
+    for k in range(parts):
+        yield range(k * n // parts, (k + 1) * n // parts)
+
+
+def _groups(table: StatTable) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return offsets and counts as `interpreter.run_ragged` wants them; empty ones for axes not there."""
+    row_layer = np.asarray(table.offsets.get("layer", np.zeros(table.n_rows + 1)), np.int64)
+    nothing = np.zeros(int(row_layer[-1]) + 1 if len(row_layer) else 1, np.int64)
+    element, activation = (
+        np.asarray(table.offsets.get(axis, nothing), np.int64) for axis in ("element", "activation")
+    )
+    counts = tuple(
+        np.asarray(table.counts.get(axis, np.zeros(0)), np.float64)
+        for axis in ("layer", "element", "activation")
+    )
+    return (row_layer, element, activation, element[row_layer], activation[row_layer]), counts

@@ -1,4 +1,4 @@
-"""The kernel of the search: the numbers of the reference, whatever is kept, shared or forgotten."""
+"""Formulas with operators of the user: the numbers of the reference, whatever is kept or shared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from proxygraph.dag import FINENESS, Dag, Node
 from proxygraph.errors import UnknownName
 from proxygraph.infix import parse
-from proxygraph.kernels.population import Population
+from proxygraph.kernels.columns import ColumnKernel
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.leaves import Leaf
 from proxygraph.ops import Op, register, unregister
@@ -47,7 +47,7 @@ def table_of(seed: int, dtype: type = np.float64, **kind: bool) -> StatTable:
 def test_in_float64_it_is_the_reference(kind: dict[str, bool]):
     table = table_of(1, **kind)
     dags = formulas(2)
-    got = Population(table)(dags)
+    got = ColumnKernel(table)(dags)
     checked = sum(int(compare(got[i : i + 1], lower([dag]), table).sum()) for i, dag in enumerate(dags))
     assert checked > 0.7 * N_DAGS * table.n_rows
 
@@ -56,14 +56,14 @@ def test_in_float64_it_is_the_reference(kind: dict[str, bool]):
 def test_every_operator_on_every_axis(name: str, axis):
     table = table_of(3)
     dag = formula_of(name, axis)
-    assert compare(Population(table)([dag]), lower([dag]), table).any()
+    assert compare(ColumnKernel(table)([dag]), lower([dag]), table).any()
 
 
 @pytest.mark.parametrize("kind", [{}, {"empty": True}], ids=str)
 def test_in_float32_it_is_the_reference_to_float32(kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch):
     table = table_of(4, np.float32, **kind)
     dags = formulas(5)
-    got = Population(table)(dags)
+    got = ColumnKernel(table)(dags)
     monkeypatch.setattr(agreement, "NOISE", 1e-6)
     checked = 0
     for values, dag in zip(got, dags, strict=True):
@@ -80,10 +80,10 @@ def test_in_float32_it_is_the_reference_to_float32(kind: dict[str, bool], monkey
 
 def test_what_is_fine_stays_float32():
     table = table_of(6, np.float32)
-    population = Population(table)
-    population([parse("sum(mean((w - mean(w)) * numel * params * 2.5))"), parse("sum(l1(a / zen))")])
-    assert population.fine.arrays
-    assert {array.dtype for array in population.fine.arrays.values()} == {np.dtype(np.float32)}
+    kernel = ColumnKernel(table)
+    kernel([parse("sum(mean((w - mean(w)) * numel * params * 2.5))"), parse("sum(l1(a / zen))")])
+    assert kernel.fine.arrays
+    assert {array.dtype for array in kernel.fine.arrays.values()} == {np.dtype(np.float32)}
 
 
 def test_double_columns_are_not_rounded_to_single():
@@ -91,7 +91,7 @@ def test_double_columns_are_not_rounded_to_single():
     columns = {name: values + (1e9 if name == "w" else 0) for name, values in table.columns.items()}
     large = StatTable(table.rows, columns, table.leaves, table.offsets, table.counts, {})
     dags = [parse("sum(l2(w - mean(w)))"), parse("sum(max(w - min(w)))")]
-    np.testing.assert_allclose(Population(large)(dags), ReferenceKernel(lower(dags))(large), rtol=1e-6)
+    np.testing.assert_allclose(ColumnKernel(large)(dags), ReferenceKernel(lower(dags))(large), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -99,7 +99,7 @@ def test_equal_values_have_no_deviation(dtype: type):
     table = table_of(8)
     columns = {**table.columns, "w": np.full(table.size("element"), 0.1, dtype=dtype)}
     equal = StatTable(table.rows, columns, table.leaves, table.offsets, table.counts, {})
-    values = Population(equal)([parse("sum(std(w))"), parse("sum(std(w / 3 + 0.1))")])
+    values = ColumnKernel(equal)([parse("sum(std(w))"), parse("sum(std(w / 3 + 0.1))")])
     np.testing.assert_array_equal(values, 0.0)
 
 
@@ -110,17 +110,17 @@ def test_a_table_of_rows_only():
     dags = [
         parse(f, leaves) for f in ("x", "2.5", "sin(x) * y + 3", "max(x, y**2) / exp(x)", "log(-1)", "1/0")
     ]
-    np.testing.assert_array_equal(Population(table)(dags), ReferenceKernel(lower(dags))(table))
+    np.testing.assert_array_equal(ColumnKernel(table)(dags), ReferenceKernel(lower(dags))(table))
 
 
 def test_no_formulas():
-    assert Population(table_of(1))([]).shape == (0, 8)
+    assert ColumnKernel(table_of(1))([]).shape == (0, 8)
 
 
 def test_a_missing_leaf():
     table = table_of(1)
     with pytest.raises(UnknownName, match="the formula needs the leaf 'x', which the table lacks"):
-        Population(table)([Dag([Node("leaf", "x")], {"x": Leaf("x", "row")})])
+        ColumnKernel(table)([Dag([Node("leaf", "x")], {"x": Leaf("x", "row")})])
 
 
 def test_user_operators():
@@ -129,7 +129,7 @@ def test_user_operators():
     try:
         table = table_of(9)
         dags = [parse("sum(span(softsign(w)))"), parse("span(softsign(numel) + softsign(2))")]
-        np.testing.assert_allclose(Population(table)(dags), ReferenceKernel(lower(dags))(table), rtol=1e-12)
+        np.testing.assert_allclose(ColumnKernel(table)(dags), ReferenceKernel(lower(dags))(table), rtol=1e-12)
     finally:
         unregister("softsign")
         unregister("span")
@@ -143,37 +143,37 @@ def test_user_operators():
 def test_what_is_kept_changes_no_value_and_stays_in_bounds(dtype: type, bounds: tuple[int, int]):
     table = table_of(10, dtype)
     dags = formulas(11)
-    expected = np.concatenate([Population(table)([dag]) for dag in dags])
-    population = Population(table, fine_bytes=bounds[0], coarse_bytes=bounds[1])
+    expected = np.concatenate([ColumnKernel(table)([dag]) for dag in dags])
+    kernel = ColumnKernel(table, fine_bytes=bounds[0], coarse_bytes=bounds[1])
     for batch in (dags, dags[::-1], dags[::2]):
-        got = population(batch)
+        got = kernel(batch)
         np.testing.assert_array_equal(got, [expected[dags.index(dag)] for dag in batch])
-        for cache, limit in ((population.fine, bounds[0]), (population.coarse, bounds[1])):
+        for cache, limit in ((kernel.fine, bounds[0]), (kernel.coarse, bounds[1])):
             assert cache.bytes == sum(array.nbytes for array in cache.arrays.values()) <= limit
 
 
 def test_parts_are_computed_once(monkeypatch: pytest.MonkeyPatch):
-    population = Population(table_of(12))
+    kernel = ColumnKernel(table_of(12))
     computed = []
-    compute = population.compute
+    compute = kernel.compute
     monkeypatch.setattr(
-        population, "compute", lambda dag, i, args: computed.append(dag.keys[i]) or compute(dag, i, args)
+        kernel, "compute", lambda dag, i, args: computed.append(dag.keys[i]) or compute(dag, i, args)
     )
-    population([parse("sum(l1(w * g))"), parse("mean(l1(g * w)) + 1"), parse("sum(l1(w * g))")])
-    population([parse("max(l1(w * g)) / params")])
+    kernel([parse("sum(l1(w * g))"), parse("mean(l1(g * w)) + 1"), parse("sum(l1(w * g))")])
+    kernel([parse("max(l1(w * g)) / params")])
     assert len(computed) == len(set(computed)) == 7
 
 
 def test_what_was_used_last_is_kept():
     table = table_of(13)
     size = table.size("element") * 8
-    population = Population(table, fine_bytes=2 * size)
+    kernel = ColumnKernel(table, fine_bytes=2 * size)
     one, two, three = (parse(f"sum(sum(exp({leaf})))") for leaf in ("w", "g", "gs"))
-    population([one, two])
-    population.coarse = type(population.coarse)(10**6)  # the sums are forgotten, or nothing fine is looked up
-    population([one])
-    population([three])
-    kept = set(population.fine.arrays)
+    kernel([one, two])
+    kernel.coarse = type(kernel.coarse)(10**6)  # the sums are forgotten, or nothing fine is looked up
+    kernel([one])
+    kernel([three])
+    kept = set(kernel.fine.arrays)
     assert one.keys[1] in kept
     assert three.keys[1] in kept
     assert two.keys[1] not in kept
@@ -184,17 +184,17 @@ def test_what_was_used_last_is_kept():
 def test_threads_change_no_value(threads: int, bounds: tuple[int, int]):
     table = table_of(14, np.float32)
     dags = formulas(15)
-    alone = Population(table)(dags)
-    population = Population(table, threads, *bounds)
+    alone = ColumnKernel(table)(dags)
+    kernel = ColumnKernel(table, threads, *bounds)
     for _ in range(2):
-        np.testing.assert_array_equal(population(dags), alone)
+        np.testing.assert_array_equal(kernel(dags), alone)
 
 
 def test_an_error_in_a_thread_is_raised():
     register(Op("broken", 1, "elementwise", lambda np, a: 1 / 0))
     try:
         with pytest.raises(ZeroDivisionError):
-            Population(table_of(1), threads=2)([parse("broken(params)"), parse("params")])
+            ColumnKernel(table_of(1), threads=2)([parse("broken(params)"), parse("params")])
     finally:
         unregister("broken")
 
@@ -202,7 +202,7 @@ def test_an_error_in_a_thread_is_raised():
 def test_columns_are_left_alone():
     table = table_of(16)
     before = table.digest
-    Population(table, threads=2)(formulas(17))
+    ColumnKernel(table, threads=2)(formulas(17))
     assert (
         StatTable(table.rows, table.columns, table.leaves, table.offsets, table.counts, {}).digest == before
     )
