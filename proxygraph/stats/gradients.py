@@ -36,7 +36,7 @@ def synaptic_flow(recorder: Recorder, like: Tensor) -> dict[str, Tensor]:
     on maps divided by their largest value: all terms are nonnegative, nothing cancels, and the result has
     the relative accuracy of float32.
     """
-    subject, model = recorder.subject, recorder.subject.model
+    subject = recorder.subject
     flows = {r.name: torch.zeros(len(r.elements), dtype=_WIDE, device=r.w.device) for r in recorder.layers}
     # plain layers take the absolute value of their weights themselves
     own = {f"{recorder.names[layer]}.weight" for layer in recorder.plain}
@@ -46,9 +46,9 @@ def synaptic_flow(recorder: Recorder, like: Tensor) -> dict[str, Tensor]:
     }
     others = [layer for layer in recorder.names if layer not in recorder.plain]
     recorder.require_gradients(parameters, others)
-    with same_attributes(model), subject.standing_in(parameters, _WIDE):
-        model.eval()
-        for module in model.modules():
+    with same_attributes(subject.modules), subject.standing_in(parameters, _WIDE):
+        subject.model.eval()
+        for module in subject.modules:
             if isinstance(module, _BatchNorm):
                 module.forward = _identity  # type: ignore[method-assign,assignment]
         for layer in recorder.plain:

@@ -63,7 +63,7 @@ def effective_rank(values: Tensor, key: Sequence[int]) -> float:
     x = values.transpose(0, 1).flatten(1)
     if min(x.shape) > RANK_SIDE:
         x = x[:, torch.from_numpy(prefix(key, x.shape[1], RANK_SIDE)).to(x.device)]
-    x = _centred(x)
+    x, _ = _centred(x)
     gram = (x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x).double()
     total = gram.trace()
     if not torch.isfinite(total):
@@ -99,17 +99,21 @@ def filter_log_det(weight: Tensor, geometry: Geometry, key: Sequence[int]) -> fl
 
 def _correlation(x: Tensor) -> Tensor:
     """Return the correlation of the rows of `x`, float64; 0 with a constant row."""
-    x = _centred(x)
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    x = x / torch.where(norm == 0, 1.0, norm)
+    x, norm = _centred(x)
+    x /= torch.where(norm == 0, 1.0, norm)
     return (x @ x.T).double()
 
 
-def _centred(x: Tensor) -> Tensor:
-    """Return the rows of `x` less their means; a row constant up to rounding becomes 0."""
-    centred = x - x.mean(1, keepdim=True)
-    constant = centred.norm(dim=1) <= ROUNDING * x.norm(dim=1)
-    return centred.masked_fill_(constant[:, None], 0.0) if bool(constant.any()) else centred
+def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows of `x` less their means, and their norms; a row constant up to rounding becomes 0."""
+    mean = x.mean(1, keepdim=True)
+    centred = x - mean
+    norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+    # |x|^2 = |x - m|^2 + n m^2, for which x need not be read again
+    constant = norm <= ROUNDING * torch.hypot(norm, mean * x.shape[1] ** 0.5)
+    if bool(constant.any()):
+        return centred.masked_fill_(constant, 0.0), norm.masked_fill_(constant, 0.0)
+    return centred, norm
 
 
 def fisher_information(output: Tensor, gradient: Tensor) -> float:

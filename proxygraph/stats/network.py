@@ -12,12 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from proxygraph.errors import ConfigError
 from proxygraph.leaves import STATISTICS
 from proxygraph.stats.layerwise import log_det
 from proxygraph.stats.passes import Passes
 from proxygraph.stats.recorder import Record, Recorder
-from proxygraph.stats.request import DEFINITIONS, Batch, Loss, checked_batches, digest, name_of, wanted_leaves
+from proxygraph.stats.request import (
+    DEFINITIONS,
+    Batch,
+    Loss,
+    check_settings,
+    checked_batches,
+    digest,
+    name_of,
+    wanted_leaves,
+)
 from proxygraph.stats.subject import Subject, untouched
 from proxygraph.table import StatTable
 
@@ -95,44 +103,48 @@ def collect(
     """
     listed = checked_batches(row, batches)
     wanted = wanted_leaves(leaves, len(listed))
-    if samples is not None and samples < 1:
-        raise ConfigError(f"samples = {samples}: expected at least 1, or None for all")
-    try:
-        re.compile(backbone)
-    except re.error as error:
-        raise ConfigError(f"backbone = {backbone!r} is no regular expression: {error}") from None
+    check_settings(samples, backbone)
     with torch.inference_mode(False):
         subject = Subject.of(row, model, device)
         recorder = Recorder(subject, wanted, samples, seed, len(listed[0][0]))
         with untouched(subject, seed):
             elements, rows = Passes(recorder, listed, loss).run()
-    header = {
+    return _table(recorder, _by_leaf(recorder, elements), rows, _header(recorder, listed, loss, backbone))
+
+
+def _header(recorder: Recorder, batches: list[Batch], loss: Loss, backbone: str) -> dict[str, Any]:
+    """Return what was measured, how, and with what."""
+    return {
         "definitions": DEFINITIONS,
-        "seed": seed,
-        "samples": samples,
-        "batches": [list(inputs.shape) for inputs, _ in listed],
-        "batch_digest": digest(listed),
+        "seed": recorder.seed,
+        "samples": recorder.samples,
+        "batches": [list(inputs.shape) for inputs, _ in batches],
+        "batch_digest": digest(batches),
         "loss": name_of(loss),
         "backbone": backbone,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "layers": {row: [record.name for record in recorder.layers]},
+        "layers": {recorder.subject.row: [record.name for record in recorder.layers]},
     }
-    return _table(recorder, elements, rows, backbone, header)
 
 
-def _table(
-    recorder: Recorder,
-    elements: Mapping[str, Mapping[str, Tensor]],
-    rows: Mapping[str, float],
-    backbone: str,
-    header: Mapping[str, Any],
-) -> StatTable:
-    """Return the table of one network, its columns in the order of the leaf table."""
+def _by_leaf(recorder: Recorder, elements: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[Tensor]]:
+    """Return the samples of every leaf that has any, layer by layer."""
     layers = recorder.layers
     sampled = {name: [values[r.name] for r in layers] for name, values in elements.items() if values}
     sampled["w"] = [record.w for record in layers]
     if recorder.wanted & {"a", "da"}:
         sampled["a"], sampled["da"] = map(list, zip(*map(recorder.paired, layers), strict=True))
+    return sampled
+
+
+def _table(
+    recorder: Recorder,
+    sampled: Mapping[str, list[Tensor]],
+    rows: Mapping[str, float],
+    header: Mapping[str, Any],
+) -> StatTable:
+    """Return the table of one network, its columns in the order of the leaf table."""
+    layers = recorder.layers
     columns: dict[str, NDArray[Any]] = {}
     offsets: dict[str, NDArray[Any]] = {"layer": np.asarray([0, len(layers)])}
     counts: dict[str, NDArray[Any]] = {}
@@ -141,7 +153,7 @@ def _table(
         if axis == "row":
             columns[name] = np.asarray([rows[name]], dtype=np.float64)
         elif axis == "layer":
-            values = [_of_layer(name, record, len(layers), backbone) for record in layers]
+            values = [_of_layer(name, record, len(layers), header["backbone"]) for record in layers]
             columns[name] = _narrowed(np.asarray(values))
         else:
             whole = torch.cat(sampled[name]).cpu().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
@@ -66,6 +67,16 @@ def checked_batches(row: str, batches: Sequence[Batch] | Batch) -> list[Batch]:
                 f"network {row!r}, batch {number}: no images in inputs of shape {tuple(batch[0].shape)}"
             )
     return [(batch[0], batch[1]) for batch in listed]
+
+
+def check_settings(samples: int | None, backbone: str) -> None:
+    """Refuse a number of samples or a regular expression that cannot be."""
+    if samples is not None and samples < 1:
+        raise ConfigError(f"samples = {samples}: expected at least 1, or None for all")
+    try:
+        re.compile(backbone)
+    except re.error as error:
+        raise ConfigError(f"backbone = {backbone!r} is no regular expression: {error}") from None
 
 
 def moved(targets: Any, device: torch.device) -> Any:

@@ -169,10 +169,10 @@ def zen_score(subject: Subject, like: Tensor, seed: int) -> float:
     )
     parameters, handles = _neutral(subject), []
     variances: dict[nn.Module, float] = {}
-    with torch.no_grad(), same_attributes(subject.model), subject.standing_in(parameters):
+    with torch.no_grad(), same_attributes(subject.modules), subject.standing_in(parameters):
         subject.model.train()
         try:
-            for module in subject.model.modules():
+            for module in subject.modules:
                 if isinstance(module, LAYERS):
                     handles.append(module.register_forward_hook(_unit_variance, prepend=True))
                 elif isinstance(module, _BatchNorm):
@@ -193,7 +193,7 @@ def _neutral(subject: Subject) -> dict[str, Tensor]:
     """Return the parameters with biases 0, normalisations with scale 1 and shift 0."""
     parameters = {name: p.detach() for name, p in subject.parameters.items()}
     names = {id(p): name for name, p in subject.model.named_parameters()}
-    for module in subject.model.modules():
+    for module in subject.modules:
         for key, fill in (("weight", torch.ones_like), ("bias", torch.zeros_like)):
             parameter = module._parameters.get(key)
             if parameter is not None and isinstance(

@@ -8,7 +8,7 @@ never written; what a forward pass sets besides is put back.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,8 @@ class Subject:
         Its id, for messages.
     model : nn.Module
         The caller's module.
+    modules : tuple of nn.Module
+        It and all its submodules: finding them anew takes as long as a small layer does.
     device, dtype
         Where and in what the passes run: half-precision weights are examined in float32.
     parameters : dict of str to Tensor
@@ -45,6 +47,7 @@ class Subject:
 
     row: str
     model: nn.Module
+    modules: tuple[nn.Module, ...]
     device: torch.device
     dtype: torch.dtype
     parameters: dict[str, Tensor]
@@ -62,19 +65,21 @@ class Subject:
         where = torch.device(device) if device is not None else _first(named, torch.device("cpu"), "device")
         parameters = {name: _standin(p, where) for name, p in named.items()}
         names = {id(p): name for name, p in named.items()}
-        held = [(m._parameters, key, p) for m in model.modules() for key, p in m._parameters.items()]
+        modules = tuple(model.modules())
+        held = [(m._parameters, key, p) for m in modules for key, p in m._parameters.items()]
         slots: list[tuple[dict[str, Any], str, str]] = [
             (g, key, names[id(p)]) for g, key, p in held if p is not None
         ]
         floating = {name: p for name, p in parameters.items() if p.is_floating_point()}
-        return Subject(row, model, where, _first(floating, torch.float32, "dtype"), parameters, slots)
+        dtype = _first(floating, torch.float32, "dtype")
+        return Subject(row, model, modules, where, dtype, parameters, slots)
 
     @contextmanager
     def standing_in(
         self, parameters: Mapping[str, Tensor], dtype: torch.dtype | None = None
     ) -> Iterator[None]:
         """Let the module hold `parameters` and copies of its buffers, until the backward pass has ended."""
-        groups = [module._buffers for module in self.model.modules()]
+        groups = [module._buffers for module in self.modules]
         buffers = [(group, key, b) for group in groups for key, b in group.items() if b is not None]
         copies = {id(b): _standin(b, self.device, dtype).clone() for _, _, b in buffers}
         own = [(group, key, group[key]) for group, key, _ in self.slots]
@@ -148,13 +153,13 @@ def untouched(subject: Subject, seed: int) -> Iterator[None]:
     Inside, autograd is on, autocast off, and the global generators start from `seed`: what a network draws
     (dropout) is reproducible.
     """
-    model, device = subject.model, subject.device
+    device = subject.device
     states = np.random.get_state(), random.getstate()  # noqa: NPY002 - the global one is what a network may use
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        stack.enter_context(same_attributes(model))
+        stack.enter_context(same_attributes(subject.modules))
         reseed(device, seed)
         try:
             yield
@@ -164,10 +169,10 @@ def untouched(subject: Subject, seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def same_attributes(model: nn.Module) -> Iterator[None]:
-    """Put back, on leaving, the attributes of every submodule: mode and forward, parameters and buffers."""
-    attributes = [(module, dict(vars(module))) for module in model.modules()]
-    groups: list[dict[str, Any]] = [g for m in model.modules() for g in (m._parameters, m._buffers)]
+def same_attributes(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put back, on leaving, the attributes of modules: mode and forward, parameters and buffers."""
+    attributes = [(module, dict(vars(module))) for module in modules]
+    groups: list[dict[str, Any]] = [g for m, _ in attributes for g in (m._parameters, m._buffers)]
     members = [(group, dict(group)) for group in groups]
     try:
         yield
