@@ -43,9 +43,6 @@ PALETTE: Final = (
     (220, 20, 60),
 )
 """Colour of each class in drawn label maps."""
-MEAN: Final = 0.42
-STD: Final = 0.22
-"""What ``batch`` subtracts from and divides values in [0, 1] by, the same for every colour channel."""
 
 Floats: TypeAlias = NDArray[np.floating]
 """float32 in fact; numpy's types lose that on the way."""
@@ -307,7 +304,8 @@ def batch(seed: int, n: int, height: int, width: int) -> tuple[NDArray[np.float3
     Returns
     -------
     images : ndarray of float32, shape (n, 3, height, width)
-        ``(value / 255 - MEAN) / STD``.
+        Every colour channel of every image has mean 0 and standard deviation 1, so that the exposure and
+        the colour of the light, which tell nothing of the class, are gone.
     labels : ndarray of int64, shape (n, height, width)
         Indices of ``CLASSES``.
     """
@@ -317,5 +315,7 @@ def batch(seed: int, n: int, height: int, width: int) -> tuple[NDArray[np.float3
     labels = np.empty((n, height, width), np.int64)
     for k, child in enumerate(np.random.SeedSequence(seed).generate_state(n, np.uint64).tolist()):
         image, labels[k] = scene(child, height, width)
-        images[k] = ((image.astype(np.float32) / 255 - MEAN) / STD).transpose(2, 0, 1)
+        channels = image.transpose(2, 0, 1).astype(np.float32)
+        mean, spread = (moment(channels, axis=(1, 2), keepdims=True) for moment in (np.mean, np.std))
+        images[k] = (channels - mean) / np.maximum(spread, 1.0)
     return images, labels

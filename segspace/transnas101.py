@@ -257,13 +257,13 @@ def _decoder_layer(c_in: int, c_out: int, *, upsample: bool) -> list[nn.Module]:
     return [conv, nn.BatchNorm2d(c_out), nn.LeakyReLU(0.2)]
 
 
-def _decoder(c_in: int, classes: int, width: int, upsamplings: int) -> nn.Sequential:
+def _decoder(c_in: int, classes: int, width: int, upsamplings: int, least: int) -> nn.Sequential:
     """Return the published decoder: of seven layers before the classifier the last ``upsamplings`` double."""
     channels = 16 * width
     layers = _decoder_layer(c_in, channels, upsample=False)
     for layer in range(_MAX_UPSAMPLINGS):
         upsample = layer >= _MAX_UPSAMPLINGS - upsamplings
-        c_out = channels if layer == _MAX_UPSAMPLINGS - 1 else channels // 2
+        c_out = channels if layer == _MAX_UPSAMPLINGS - 1 else max(least, channels // 2)
         layers += _decoder_layer(channels, c_out, upsample=upsample)
         channels = c_out
     return nn.Sequential(*layers, nn.Conv2d(channels, classes, 3, 1, 1))
@@ -287,7 +287,13 @@ class SegmentationNet(nn.Module):
 
 
 def build(
-    arch: Arch, *, classes: int = 17, width: int = PUBLISHED_WIDTH, stem_stride: int = 4, seed: int = 0
+    arch: Arch,
+    *,
+    classes: int = 17,
+    width: int = PUBLISHED_WIDTH,
+    stem_stride: int = 4,
+    decoder_least: int = 1,
+    seed: int = 0,
 ) -> SegmentationNet:
     """Return the untrained segmentation network of ``arch``.
 
@@ -299,11 +305,14 @@ def build(
         Number of output channels.
     width : int
         Base width, a positive even number; every channel count scales with it, 64 is the published network.
-        The decoder's smallest layers have ``width / 2`` channels.
+        The decoder's smallest layers have ``width / 2`` channels, unless `decoder_least` is larger.
     stem_stride : {4, 2, 1}
         Stride of the two stem convolutions together. With less than the published 4 the decoder replaces
         upsampling layers by plain ones, as the published decoder does for shallower encoders; use it to
         keep some resolution in the last cells for small images.
+    decoder_least : int
+        Fewest channels of a decoder layer before the classifier. At small widths the published decoder ends
+        in fewer channels than there are classes, and chance decides which of them the network can tell apart.
     seed : int
         Of the weights: Kaiming-normal (fan out) in the encoder's convolutions, torch's default elsewhere.
         The global random state is left as it was.
@@ -324,13 +333,15 @@ def build(
         raise ConfigError(f"classes = {classes}: expected at least 1")
     if width < 2 or width % 2:
         raise ConfigError(f"width = {width}: expected an even number, at least 2")
+    if decoder_least < 1:
+        raise ConfigError(f"decoder_least = {decoder_least}: expected at least 1")
     if stem_stride not in (1, 2, 4):
         raise ConfigError(f"stem_stride = {stem_stride}: expected 1, 2 or 4")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         encoder = Encoder(arch, width, stem_stride)
         upsamplings = arch.halvings + stem_stride.bit_length() - 1
-        decoder = _decoder(encoder.c_out, classes, width, upsamplings)
+        decoder = _decoder(encoder.c_out, classes, width, upsamplings, decoder_least)
         for module in encoder.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -129,6 +129,19 @@ def test_published_network() -> None:
     assert {name.split(".")[0] for name in shapes} == {"encoder", "decoder"}
 
 
+def test_the_decoder_is_never_narrower_than_asked() -> None:
+    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+    by_least: dict[int, list[int]] = {}
+    for least in (1, 16):
+        network = build(MIXED, classes=5, width=8, decoder_least=least)
+        assert network(torch.randn(2, 3, 64, 64)).shape == (2, 5, 64, 64)
+        by_least[least] = [m.out_channels for m in network.decoder if isinstance(m, convolutions)]
+    assert by_least[1] == [128, 64, 32, 16, 8, 4, 4, 5]
+    assert by_least[16] == [128, 64, 32, 16, 16, 16, 16, 5]
+    with pytest.raises(ConfigError, match="decoder_least = 0: expected at least 1"):
+        build(MIXED, decoder_least=0)
+
+
 def test_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()

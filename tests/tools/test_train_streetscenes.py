@@ -97,7 +97,8 @@ def test_gradients_of_the_recipe_s_memory_format_are_right() -> None:
     layout = tool.memory_format(recipe.width)
     network.to(memory_format=layout)  # type: ignore[call-overload]
     exact = copy.deepcopy(network).double()
-    x, y = torch.randn(4, 3, 48, 48), torch.randint(0, 5, (4, 48, 48))
+    side = recipe.size
+    x, y = torch.randn(4, 3, side, side), torch.randint(0, 5, (4, side, side))
     nn.functional.cross_entropy(network(x.contiguous(memory_format=layout)), y).backward()
     nn.functional.cross_entropy(exact(x.double()), y).backward()
     norms = [
