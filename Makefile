@@ -10,7 +10,9 @@ BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
 # the folders that hold Python files: `mypy` refuses an empty one
 CODE := $(sort $(patsubst %/,%,$(dir $(wildcard proxygraph/*.py segspace/*.py tools/*.py))))
-BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+# speed only: collecting needs a file of published results, sampling measures errors, plots draws
+BENCHMARKS := $(addprefix benchmarks/,vecmath.py ranking.py fused.py throughput.py loop.py)
+PEERS := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
 .PHONY: help evolve test check test-all bench golden clean
@@ -34,8 +36,7 @@ check: $(DEV) ## format, lint, types, layers
 test-all: $(DEV) ## every test but those for a GPU, the doctests, deep property tests
 	$(BIN)/python -m pytest -n auto -m "not gpu" --hypothesis-profile=deep --doctest-modules tests proxygraph $(ARGS)
 
-bench: $(DEV) ## run the scripts in benchmarks/
-	@test -n "$(BENCHMARKS)" || echo "there is no script in benchmarks/"
+bench: $(DEV) $(PEERS) ## run the benchmarks, beside the peers that can be installed (ARGS=--quick for small ones)
 	set -e; for script in $(BENCHMARKS); do $(BIN)/python $$script $(ARGS); done
 
 golden: $(DEV) ## rewrite the golden files; read the diff
@@ -57,3 +58,8 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing proxygraph and the tools of development into $(VENV)"
 	$(PIP) -e '.[dev]'
 	@touch $(BASE) $@
+
+$(PEERS): pyproject.toml constraints.txt $(DEV)
+	@echo "installing the peers of the benchmarks into $(VENV)"
+	$(PIP) -e '.[bench]' || echo "not all of them can be installed here: the benchmarks leave out what is missing"
+	@touch $(BASE) $(DEV) $@

@@ -1,0 +1,319 @@
+"""Draw the pictures of docs/performance.md and fill in its tables, from the files in benchmarks/results.
+
+    python benchmarks/plots.py
+
+A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``, and is replaced; the words around it are
+not touched, so read them again when the numbers change. The pictures go to docs/images. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from benchmarks.common import Row
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
+UNIT = "G node-evaluations/s"
+COLOURS = {
+    "ours, shared": "#0b5394",
+    "ours, plain": "#6fa8dc",
+    "pyoperon": "#cc4125",
+    "numpy recursion": "#38761d",
+    "DEAP": "#8e7cc3",
+    "sympy.lambdify": "#b45f06",
+    "numexpr": "#999999",
+    "torch eager": "#e69138",
+}
+STAGES = {
+    "variation": "#b6d7a8",
+    "canonical form": "#ffe599",
+    "planning": "#9fc5e8",
+    "evaluation": "#0b5394",
+    "ranking": "#cc4125",
+    "selection": "#8e7cc3",
+    "hall of fame": "#b45f06",
+    "bookkeeping": "#bbbbbb",
+}
+
+
+def rows_of(name: str) -> list[Row]:
+    """Return the rows of one result file; none if it is not there."""
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+
+
+def one(rows: Sequence[Row], **about: Any) -> Row | None:
+    """Return the row that has these entries."""
+    found = [row for row in rows if all(row.get(key) == value for key, value in about.items())]
+    return found[0] if found else None
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many digits that mean something; thousands in full."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
+
+
+def median(rows: Sequence[Row], **about: Any) -> str:
+    """Return the median of one row, with a tenth below and above."""
+    row = one(rows, **about)
+    return "–" if row is None else f"{number(row['median'])} ({number(row['p10'])}–{number(row['p90'])})"
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# ---- tables ------------------------------------------------------------------------------------------------
+
+
+def throughput_table(dtype: str) -> str:
+    rows = [row for row in rows_of("throughput") if row["unit"] == UNIT and row["dtype"] == dtype]
+    sizes = sorted({row["n_rows"] for row in rows if "trees" in row})
+    engines = list(dict.fromkeys(row["engine"] for row in rows if "trees" in row))
+    body = [[name, *(median(rows, engine=name, n_rows=n) for n in sizes)] for name in engines]
+    if dtype == "float32":
+        for name in ("ours, plain", "ours, shared"):
+            ratios = [one(rows, engine=name, n_rows=n) or {} for n in sizes]
+            body.append([f"*{name} / pyoperon*", *(number(row.get("times_pyoperon")) for row in ratios)])
+    for name in ("ours, plain", "ours, shared"):
+        ratios = [one(rows, engine=name, n_rows=n) or {} for n in sizes]
+        body.append([f"*{name} / numpy recursion*", *(number(row.get("times_numpy")) for row in ratios)])
+    return table([UNIT, *(f"{n:,} rows" for n in sizes)], body)
+
+
+def sharing_table() -> str:
+    rows = [row for row in rows_of("throughput") if row["unit"] == UNIT and "; " in row["engine"]]
+    body = []
+    for case in dict.fromkeys(row["engine"].partition("; ")[2] for row in rows):
+        for n in sorted({row["n_rows"] for row in rows}):
+            plain, shared = (median(rows, engine=f"ours, {w}; {case}", n_rows=n) for w in ("plain", "shared"))
+            more = one(rows, engine=f"ours, shared; {case}", n_rows=n) or {}
+            body.append([case, f"{n:,}", plain, shared, number(more.get("times_plain"))])
+    return table(["trees", "rows", "plain", "shared", "ratio"], body)
+
+
+def planning_table() -> str:
+    rows = [row for row in rows_of("throughput") if row["unit"] == "us/tree" and "growth" not in row]
+    body = [
+        [row["engine"], row["dtype"], f"{row['n_rows']:,}", f"{number(row['median'])}"]
+        for row in rows
+        if row["n_rows"] == 500 or "prepare" in row["engine"]
+    ]
+    return table(["what", "type", "rows", "µs per tree"], body)
+
+
+def loop_table(problem: str) -> str:
+    rows = [row for row in rows_of("loop") if row.get("problem") == problem and row["unit"] == "1/s"]
+    body = [
+        [
+            row["engine"],
+            str(row["threads"]),
+            number(row.get("mean")),
+            median([row]),
+            number(row.get("per_cpu_second")),
+        ]
+        for row in rows
+    ]
+    return table(["what", "threads", "mean per second", "median (10 %–90 %)", "per CPU second"], body)
+
+
+def stages_table() -> str:
+    rows = [row for row in rows_of("loop") if row["unit"] == "% of CPU time"]
+    body = []
+    for stage in STAGES:
+        found = [one(rows, engine=f"search: {stage}", problem=p) or {} for p in ("500 rows", "networks")]
+        body.append([stage, *(number(row.get(key)) for row in found for key in ("median", "us_per_formula"))])
+    return table(["stage", "500 rows: %", "µs per formula", "networks: %", "µs per formula"], body)
+
+
+def ranking_table() -> str:
+    rows = [row for row in rows_of("ranking") if row.get("kind") == "normal" and row["dtype"] == "float64"]
+    body = []
+    for statistic in ("spearman", "kendall"):
+        for n in sorted({row["n_rows"] for row in rows}):
+            about = {"statistic": statistic, "n_rows": n}
+            scipy = median(rows, engine="scipy, one call a row", **about)
+            ours = median(rows, engine="proxygraph", **about)
+            ratio = one(rows, engine="proxygraph", **about) or {}
+            body.append([statistic, f"{n:,}", scipy, ours, number(ratio.get("times_scipy"))])
+    return table(["statistic", "rows", "scipy, µs", "ours, µs", "ratio"], body)
+
+
+def vecmath_table() -> str:
+    rows = rows_of("vecmath")
+    body = []
+    for name in dict.fromkeys(row["function"] for row in rows):
+        cells = [name]
+        for dtype in ("float32", "float64"):
+            theirs = one(rows, function=name, dtype=dtype, engine="numpy") or {}
+            ours = one(rows, function=name, dtype=dtype, engine="vecmath") or {}
+            both = [theirs.get("median"), ours.get("median")]
+            ratio = both[0] / both[1] if both[0] and both[1] else None
+            cells += [number(both[0]), number(both[1]), number(ratio, 2), number(ours.get("max_ulp"), 2)]
+        body.append(cells)
+    one_type = ["numpy", "ours", "ratio", "max ulp"]
+    return table(["function", *(f"{t}: {x}" for t in ("f4", "f8") for x in one_type)], body)
+
+
+def fused_table() -> str:
+    rows = [row for row in rows_of("fused") if row["unit"] == "ns/element"]
+    most = max((row["n_rows"] for row in rows), default=0)
+    rows = [row for row in rows if row["n_rows"] == most]
+    body = []
+    for formula in dict.fromkeys(row["formula"] for row in rows):
+        of = {row["engine"]: row for row in rows if row["formula"] == formula}
+        fused = of.get("fused", {})
+        cells = [of.get(name, {}).get("median") for name in ("torch eager", "torch.compile", "fused")]
+        read = [of.get("memory: read", {}).get("median")]
+        ratios = [fused.get("times_torch_eager"), fused.get("of_read_bandwidth")]
+        body.append([f"`{formula}`", *map(number, cells + read + ratios)])
+    head = [
+        "formula",
+        "torch eager",
+        "torch.compile",
+        "fused",
+        "reading alone",
+        "× eager",
+        "of read bandwidth",
+    ]
+    return table(head, body)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "throughput float32": lambda: throughput_table("float32"),
+    "throughput float64": lambda: throughput_table("float64"),
+    "sharing": sharing_table,
+    "planning": planning_table,
+    "loop rows": lambda: loop_table("500 rows"),
+    "loop networks": lambda: loop_table("networks"),
+    "stages": stages_table,
+    "ranking": ranking_table,
+    "vecmath": vecmath_table,
+    "fused": fused_table,
+}
+
+
+# ---- pictures ----------------------------------------------------------------------------------------------
+
+
+def _line(axis: Any, rows: Sequence[Row], x: str, label: str) -> None:
+    rows = sorted(rows, key=lambda row: row[x])
+    at, values = [row[x] for row in rows], [row["median"] for row in rows]
+    colour = COLOURS.get(label, "black")
+    axis.plot(at, values, "o-", color=colour, label=label, markersize=3.5, linewidth=1.4)
+    axis.fill_between(
+        at, [row["p10"] for row in rows], [row["p90"] for row in rows], color=colour, alpha=0.15, linewidth=0
+    )
+
+
+def _plain(axis: Any, ticks: Sequence[float]) -> None:
+    """Mark these places of a logarithmic axis, as plain numbers."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def growth_picture() -> None:
+    """Draw how cost grows with rows, tree size, population and threads."""
+    rows = rows_of("throughput")
+    figure, ((by_rows, by_size), (by_number, by_threads)) = plt.subplots(2, 2, figsize=(9.5, 7))
+    rates = [row for row in rows if row["unit"] == UNIT and "trees" in row]
+    sizes = sorted({row["n_rows"] for row in rates})
+    for name in COLOURS:
+        found = [row for row in rates if row["engine"] == name and row["dtype"] == "float32"]
+        if found:
+            _line(by_rows, found, "n_rows", name)
+    by_rows.set(xscale="log", xlabel="rows", ylabel=UNIT, ylim=(0, None), title="rows (1 thread, float32)")
+    _plain(by_rows.xaxis, sizes)
+    by_rows.legend(fontsize=7, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.08))
+    for axis, what, x, title in (
+        (by_size, "size", "mean_nodes", "tree size (500 rows, 300 trees)"),
+        (by_number, "number", "trees", "population (500 rows, 19 nodes)"),
+    ):
+        grown = [row for row in rows if row.get("growth") == what]
+        for name in dict.fromkeys(row["engine"] for row in grown):
+            _line(axis, [row for row in grown if row["engine"] == name], x, name)
+        label = "nodes per tree" if what == "size" else "trees evaluated together"
+        axis.set(xscale="log", yscale="log", xlabel=label, ylabel="µs per tree", title=title)
+        _plain(axis.xaxis, sorted({row[x] for row in grown}))
+        _plain(axis.yaxis, [1, 3, 10, 30, 100])
+        axis.legend(fontsize=7, frameon=False)
+    for k, (name, colour) in enumerate(
+        (("ours, shared, wall time", "#6fa8dc"), ("ours, shared, 2 threads", "#0b5394"))
+    ):
+        found = [one(rates, engine=name, n_rows=n, dtype="float32") for n in sizes]
+        for i, row in enumerate(found):
+            if row is not None:
+                spread = [[row["median"] - row["p10"]], [row["p90"] - row["median"]]]
+                label = ("1 thread", "2 threads")[k] if i == 0 else None
+                place = i + 0.4 * k - 0.2
+                by_threads.bar(place, row["median"], 0.38, color=colour, label=label, yerr=spread, capsize=2)
+    by_threads.set_xticks(range(len(sizes)), [f"{n:,}" for n in sizes])
+    by_threads.set(xlabel="rows", ylabel=UNIT, title="threads (shared, float32, wall time)")
+    by_threads.legend(fontsize=7, frameon=False)
+    figure.tight_layout()
+    figure.savefig(DOCS / "images" / "throughput.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def stages_picture() -> None:
+    """Draw what the stages of a search take in one thread."""
+    rows = [row for row in rows_of("loop") if row["unit"] == "% of CPU time"]
+    figure, axis = plt.subplots(figsize=(9.5, 2.2))
+    n = (one(rows, problem="networks") or {"n_rows": 0})["n_rows"]
+    problems = {"500 rows": "500 rows, Spearman", "networks": f"{n} networks, element level"}
+    for place, problem in enumerate(reversed(problems)):
+        left = 0.0
+        for stage, colour in STAGES.items():
+            share = (one(rows, engine=f"search: {stage}", problem=problem) or {"median": 0.0})["median"]
+            label = stage if place == 0 else None
+            axis.barh(place, share, left=left, color=colour, label=label, height=0.6)
+            if share > 4:
+                dark = stage in ("evaluation", "ranking", "selection", "hall of fame")
+                words = {"ha": "center", "va": "center", "fontsize": 8, "color": "white" if dark else "black"}
+                axis.text(left + share / 2, place, f"{share:.0f}", **words)
+            left += share
+    axis.set_yticks(range(len(problems)), [problems[p] for p in reversed(problems)])
+    axis.set(xlabel="% of CPU time, one thread", xlim=(0, 100))
+    axis.legend(ncols=4, fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    figure.tight_layout()
+    figure.savefig(DOCS / "images" / "loop.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def filled(text: str) -> str:
+    """Return the page with its tables made anew."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table ([\w ]+) -->\n.*?<!-- end -->", replaced, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Draw, fill in."""
+    mpl.use("svg")
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    plt.rcParams["svg.hashsalt"] = "proxygraph"  # the same numbers give the same file
+    (DOCS / "images").mkdir(exist_ok=True)
+    growth_picture()
+    stages_picture()
+    page = DOCS / "performance.md"
+    page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
