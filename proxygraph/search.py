@@ -399,8 +399,6 @@ def state_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Sear
         return found
 
     try:
-        if not 0 <= int(data["last_gain"]) <= int(data["generation"]) < 2**62:
-            raise ValueError("a generation out of order")
         hall = tuple(Individual(Dag([node(n) for n in nodes], leaves), float(f)) for nodes, f in data["hall"])
         generation, last_gain = int(data["generation"]), int(data["last_gain"])
         if not 0 <= last_gain <= generation < 1 << 31:

