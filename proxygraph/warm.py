@@ -28,7 +28,7 @@ def warm(search: Search, tell: Callable[[str], None]) -> None:
         Gets a line for people if it will take a while.
     """
     if is_cold():
-        tell("Compiling kernels for this machine, once for this version: about 20 seconds.")
+        tell("Compiling kernels for this machine, once for this version: about half a minute.")
         forget_old_code()
         beside = get_context("spawn").Process(
             target=_make_and_rank, args=(search.objective.name,), daemon=True

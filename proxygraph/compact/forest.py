@@ -115,8 +115,8 @@ def tree_length(dag: Dag) -> int:
     return lengths[-1]
 
 
-def _constants(dag: Dag) -> dict[int, float]:
-    """Return the value of every operator of constants alone."""
+def folded(dag: Dag) -> dict[int, float]:
+    """Return the value of every node made of constants alone, computed as the reference does."""
     values: dict[int, float] = {}
     for i, node in enumerate(dag.nodes):
         if node.kind == "const":
@@ -139,7 +139,7 @@ def to_forest(dags: Sequence[Dag], vocabulary: Vocabulary, capacity: int) -> For
     code = {name: i for i, name in enumerate(vocabulary.ops)}
     leaf = {name: LEAF + i for i, name in enumerate(vocabulary.names)}
     for i, dag in enumerate(dags):
-        constants = _constants(dag)
+        constants = folded(dag)
         n = tree_length(dag)
         if n > capacity:
             raise ConfigError(f"a formula of {dag.size} nodes is a tree of {n}; at most {capacity} fit")

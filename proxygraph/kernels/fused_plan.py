@@ -11,8 +11,6 @@ kept in an array of the row's length.
 
 from __future__ import annotations
 
-import numpy as np
-
 from proxygraph.dag import Dag, Node, reachable
 from proxygraph.ops import OPS
 from proxygraph.program import Program
@@ -54,15 +52,3 @@ def places(dag: Dag) -> list[Place]:
         inner = [result[j][1] for j in node.args if dag.axes[j] != "row" and result[j][0] == loop]
         result.append((loop, max(inner, default=0) + reduces))
     return result
-
-
-def folded(dag: Dag) -> dict[int, float]:
-    """Return the value of every node made of constants alone, computed as the reference does."""
-    values: dict[int, float] = {}
-    for i, node in enumerate(dag.nodes):
-        if node.kind == "const":
-            values[i] = node.value
-        elif node.kind == "op" and all(j in values for j in node.args):
-            with np.errstate(all="ignore"):
-                values[i] = float(OPS[node.name].numpy(np, *(np.array([values[j]]) for j in node.args))[0])
-    return values

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from proxygraph.compact.forest import folded
 from proxygraph.dag import Dag
 from proxygraph.errors import CompileError
-from proxygraph.kernels.fused_plan import folded, in_post_order, places
+from proxygraph.kernels.fused_plan import in_post_order, places
 from proxygraph.kernels.fused_text import (
     bare,
     bracketed,

@@ -15,9 +15,10 @@ import ast
 import re
 from dataclasses import dataclass
 
+from proxygraph.compact.forest import folded
 from proxygraph.dag import Dag
 from proxygraph.errors import CompileError
-from proxygraph.kernels.fused_plan import folded, in_post_order
+from proxygraph.kernels.fused_plan import in_post_order
 from proxygraph.kernels.fused_text import (
     bare,
     bracketed,
