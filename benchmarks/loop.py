@@ -27,9 +27,9 @@ import numpy as np  # isort: skip
 
 from proxygraph import search as module
 from proxygraph import zoo
+from proxygraph.assemble import SCREEN_SAMPLES, SEARCH_SAMPLES
 from proxygraph.compact.forest import AXES, LEAF, Forest, to_dag
 from proxygraph.compact.keys import KeySet
-from proxygraph.evolve import SCREEN_SAMPLES, SEARCH_SAMPLES
 from proxygraph.kernels import interpreter
 from proxygraph.kernels import population as planner
 from proxygraph.kernels.fused_torch import TorchKernel

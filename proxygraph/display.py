@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from proxygraph.infix import text
-from proxygraph.search import SearchState
+from proxygraph.islands import IslandsState
 
-Validate = Callable[[SearchState], Sequence[float]]
+Validate = Callable[[IslandsState], Sequence[float]]
 
 
 def _number(value: object) -> str:
@@ -23,7 +23,7 @@ def _number(value: object) -> str:
 
 
 def live_table(
-    state: SearchState, validation: Sequence[float], seconds: float, metric: str, width: int
+    state: IslandsState, validation: Sequence[float], seconds: float, metric: str, width: int
 ) -> Table:
     """Return the front of a running search; `validation` has one number per front member."""
     counters = state.counters
@@ -47,7 +47,7 @@ def live_table(
 @contextmanager
 def watching(
     out: Console, metric: str, validate: Validate, quiet: bool
-) -> Iterator[Callable[[SearchState, float], None]]:
+) -> Iterator[Callable[[IslandsState, float], None]]:
     """Yield a function to call after every generation; it draws on a terminal and logs a line elsewhere."""
     last = [-1e9]
     if quiet:
@@ -55,7 +55,7 @@ def watching(
         return
     if not out.is_terminal:
 
-        def log(state: SearchState, seconds: float) -> None:
+        def log(state: IslandsState, seconds: float) -> None:
             if time.monotonic() - last[0] >= 10.0:
                 last[0] = time.monotonic()
                 check = max((v for v in validate(state) if v == v), default=float("nan"))
@@ -70,7 +70,7 @@ def watching(
         return
     with Live(console=out, refresh_per_second=4, transient=True) as live:
 
-        def draw(state: SearchState, seconds: float) -> None:
+        def draw(state: IslandsState, seconds: float) -> None:
             if time.monotonic() - last[0] >= 0.5:
                 last[0] = time.monotonic()
                 live.update(live_table(state, validate(state), seconds, metric, out.width))

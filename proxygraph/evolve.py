@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,25 +17,14 @@ from proxygraph.command import console, reporting, run_command
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from proxygraph.assemble import Settings
     from proxygraph.finish import Finalist
+    from proxygraph.islands import Islands, IslandsState
+    from proxygraph.loop import Callback, Outcome
     from proxygraph.objective import Objective
     from proxygraph.problem import Problem, Split
     from proxygraph.run import RunFolder
-    from proxygraph.search import Search, SearchState
-
-CHECKPOINT_SECONDS = 5.0
-CHECKPOINT_SHARE = 20.0
-"""Times as long as a checkpoint takes to write, the search goes on before the next: a twentieth at most."""
-PERFECT = 1.0 - 1e-13
-SEARCH_SAMPLES = 64
-"""Samples per layer that the search sees. A prefix of the random samples is a fair sample itself; what
-is reported is recomputed on all of them."""
-SCREEN_SAMPLES = 16
-"""Samples per layer on which hopeless formulas are sorted out."""
-TABLE_CHILDREN = 4
-"""Children per living formula and generation on plain tables, where scoring is cheap."""
-MEMORY = 128_000_000
-"""Bytes for values that are kept between generations."""
+    from proxygraph.search import Search
 
 
 def evolve(
@@ -57,9 +46,25 @@ def evolve(
         float | None, typer.Option(help="Seconds to search; by default 60, or no limit with --generations.")
     ] = None,
     generations: Annotated[int | None, typer.Option(help="Stop after so many generations.")] = None,
+    evaluations: Annotated[int | None, typer.Option(help="Stop after so many formulas were scored.")] = None,
+    enough: Annotated[
+        float | None, typer.Option(help="Stop when a formula has this fitness on the training rows (0 to 1).")
+    ] = None,
+    stagnation: Annotated[
+        int | None, typer.Option(help="Stop after so many generations without a better formula.")
+    ] = None,
     population: Annotated[
         int | None,
         typer.Option(help="Formulas alive at the same time; by default 400 on networks, 1000 on tables."),
+    ] = None,
+    islands: Annotated[
+        int, typer.Option(help="Parts of the population that evolve apart; threads share them out.")
+    ] = 4,
+    migrate_every: Annotated[
+        int, typer.Option(help="Generations after which islands exchange their best formulas.")
+    ] = 10,
+    initial: Annotated[
+        list[str] | None, typer.Option(help="A formula to start from, as text; may be repeated.")
     ] = None,
     max_size: Annotated[
         int, typer.Option(help="Most nodes while searching; sign, scale and offset come on top.")
@@ -67,6 +72,12 @@ def evolve(
     threads: Annotated[int, typer.Option(help="Threads for scoring; the result does not depend on it.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(help="Seconds between checkpoints, at most lost if the machine goes down.")
+    ] = 5.0,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder to write curves for TensorBoard to.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only print the result.")] = False,
 ) -> None:
     """Discover a formula that ranks or predicts the rows of a problem.
@@ -83,7 +94,13 @@ def evolve(
         seed=seed,
         time_budget=time_budget,
         generations=generations,
+        evaluations=evaluations,
+        enough=enough,
+        stagnation=stagnation,
         population=population,
+        islands=islands,
+        migrate_every=migrate_every,
+        checkpoint_seconds=checkpoint_seconds,
         threads=threads,
     )
     _check_folder(out, resume)
@@ -100,8 +117,17 @@ def evolve(
         "objective": judge.name,
         "train": train,
         "seed": seed,
-        "time_budget": 60.0 if time_budget is None and generations is None else time_budget,
+        "time_budget": 60.0
+        if time_budget is None and generations is None and evaluations is None
+        else time_budget,
         "generations": generations,
+        "evaluations": evaluations,
+        "enough": enough,
+        "stagnation": stagnation,
+        "islands": islands,
+        "migrate_every": migrate_every,
+        "initial": initial or [],
+        "checkpoint_seconds": checkpoint_seconds,
         "population": population or (400 if problem.table.offsets else 1000),
         "max_size": max_size,
         "threads": threads,
@@ -109,14 +135,16 @@ def evolve(
         "data": problem.digest,
     }
     search = _search(problem, split, judge, settings)
-    warm(search, screen.print)
+    warm(search.searches[0], screen.print)
     folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
-    state, seconds = _loop(search, folder, problem, split, screen, settings, resume=resume, quiet=quiet)
+    outcome = _loop(
+        search, folder, problem, split, screen, settings, tensorboard=tensorboard, resume=resume, quiet=quiet
+    )
     with _interruptible() as wish:  # one Ctrl-C only makes the rest shorter; the result is written
         result, best = _finished(
-            state, seconds, problem, split, judge, settings, quiet=quiet, screen=screen, hurry=lambda: wish[0]
+            outcome, problem, split, judge, settings, quiet=quiet, screen=screen, hurry=lambda: wish[0]
         )
-        _store(folder, result, best, state)
+        _store(folder, result, best, outcome.state)
     _announce(screen, result, best, folder, judge.metric)
 
 
@@ -127,10 +155,10 @@ def _silent(what: str, done: int, total: int) -> None:
 def _check_numbers(**values: float | None) -> None:
     from proxygraph.errors import ConfigError
 
-    least = {"train": 5, "seed": 0, "time_budget": 0, "generations": 1, "population": 10, "threads": 1}
+    least = {"train": 5, "seed": 0, "time_budget": 0, "enough": 0, "checkpoint_seconds": 0, "population": 10}
     for name, value in values.items():
-        if value is not None and not value >= least[name]:
-            raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {least[name]}")
+        if value is not None and not value >= least.get(name, 1):
+            raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {least.get(name, 1)}")
 
 
 def _check_folder(out: Path | None, resume: bool) -> None:
@@ -161,29 +189,31 @@ def _default_out(name: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str, Any]) -> Search:
-    """Put the search together; it sees the training rows only."""
-    from proxygraph import zoo
-    from proxygraph.kernels.population import Population
-    from proxygraph.search import Search, SearchConfig, default_ops
+def _settings(settings: dict[str, Any]) -> Settings:
+    """Return the part of the settings that the search itself needs."""
+    from proxygraph.assemble import Settings
+    from proxygraph.islands import Migration
 
-    table = problem.table.take(split.train)
-    config = SearchConfig(
+    return Settings(
         seed=settings["seed"],
         population=settings["population"],
-        children=0 if table.offsets else TABLE_CHILDREN * settings["population"],
+        islands=settings["islands"],
+        migration=Migration(every=settings["migrate_every"]),
         max_size=settings["max_size"],
+        threads=settings["threads"],
     )
-    threads = settings["threads"]
-    return Search(
-        config,
-        default_ops(table.leaves),
-        judge,
-        Population(table.thin(SEARCH_SAMPLES), threads, MEMORY),
-        problem.target[split.train],
-        [proxy.dag for proxy in zoo.available(table.leaves if table.offsets else {})],
-        Population(table.thin(SCREEN_SAMPLES), threads, MEMORY) if table.offsets else None,
-    )
+
+
+def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str, Any]) -> Islands:
+    """Put the search together; it sees the training rows only."""
+    from proxygraph import zoo
+    from proxygraph.assemble import assembled
+    from proxygraph.infix import parse
+
+    table = problem.table.take(split.train)
+    known = [proxy.dag for proxy in zoo.available(table.leaves if table.offsets else {})]
+    given = [parse(formula, table.leaves) for formula in settings["initial"]]
+    return assembled(table, problem.target[split.train], judge, _settings(settings), [*given, *known])
 
 
 @contextmanager
@@ -204,90 +234,77 @@ def _interruptible() -> Iterator[list[bool]]:
 
 
 def _loop(
-    search: Search,
+    search: Islands,
     folder: RunFolder,
     problem: Problem,
     split: Split,
     screen: Console,
     settings: dict[str, Any],
     *,
+    tensorboard: Path | None,
     resume: bool,
     quiet: bool,
-) -> tuple[SearchState, float]:
-    """Run generations until the budget is spent; return the last state and the seconds of all sittings."""
+) -> Outcome:
+    """Run generations until the budget is spent or Ctrl-C."""
+    from proxygraph import watch
+    from proxygraph.checkpoint import islands_from_json
     from proxygraph.display import watching
-    from proxygraph.errors import ConfigError
-    from proxygraph.search import state_from_json
+    from proxygraph.loop import PERFECT, Stop, run
 
     state, spent = None, 0.0
+    first = search.searches[0]
     if resume and (folder.path / "checkpoint.json").is_file():
         stored = folder.read("checkpoint.json")
-        state = state_from_json(stored, search.leaves)
+        state = islands_from_json(stored, first.leaves, len(search.searches))
         spent = float(stored.get("seconds", 0.0))
     if resume:
         folder.trim_journal(state.generation if state is not None else 0)
     resumed_at = state.generation if state is not None else 0
-    begin = saved = time.monotonic()
-    pause = CHECKPOINT_SECONDS
-    limit = settings["generations"] or float("inf")
-    budget = float("inf") if settings["time_budget"] is None else settings["time_budget"]
-    with (
-        _interruptible() as wish,
-        watching(screen, search.objective.metric, _validator(search, problem, split), quiet) as show,
-    ):
-        while True:
-            seconds = spent + time.monotonic() - begin
-            if state is not None and (
-                wish[0] or state.generation >= limit or seconds >= budget or state.best >= PERFECT
-            ):
-                break
-            state = search.step(state) if state is not None else search.start()
-            seconds = spent + time.monotonic() - begin
-            folder.append(
-                "journal.jsonl",
-                {
-                    "generation": state.generation,
-                    "seconds": round(seconds, 2),
-                    "best": state.best,
-                    "front": len(state.hall.front()),
-                    **state.counters,
-                },
-            )
-            if not state.hall.members:
-                raise ConfigError(
-                    f"none of the first {state.counters['evaluated']} formulas has finite, varying values on "
-                    "the training rows; look for constant or missing columns"
-                )
-            show(state, seconds)
-            if time.monotonic() - saved > pause:
-                started = time.monotonic()
-                _checkpoint(folder, state, seconds)
-                saved = time.monotonic()
-                pause = max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (saved - started))
-    assert state is not None, "the loop makes at least one generation"
-    seconds = spent + time.monotonic() - begin
-    _checkpoint(folder, state, seconds)
-    if resume and state.generation == resumed_at:
+    enough = settings["enough"]
+    stop = Stop(
+        generations=settings["generations"],
+        evaluations=settings["evaluations"],
+        seconds=settings["time_budget"],
+        fitness=PERFECT if enough is None else enough,
+        stagnation=settings["stagnation"],
+    )
+    metric = first.objective.metric
+    with ExitStack() as stack:
+        wish = stack.enter_context(_interruptible())
+        show = stack.enter_context(watching(screen, metric, _validator(first, problem, split), quiet))
+        callbacks: list[Callback] = [_refuse_nothing, watch.journal(folder), show]
+        callbacks.append(watch.checkpoints(folder, settings["checkpoint_seconds"]))
+        if tensorboard is not None:
+            callbacks.append(stack.enter_context(watch.tensorboard(tensorboard, metric)))
+        callbacks.append(lambda state, seconds: wish[0])
+        outcome = run(search, stop, callbacks, state=state, spent=spent)
+    watch.checkpoint(folder, outcome.state, outcome.seconds)
+    if resume and outcome.state.generation == resumed_at:
         screen.print("Nothing was left of the budget; raise --time-budget or --generations to go on.")
     if wish[0]:
         screen.print("Stopped; writing the result so far. Continue later with --resume.")
-    return state, seconds
+    return outcome
 
 
-def _checkpoint(folder: RunFolder, state: SearchState, seconds: float) -> None:
-    from proxygraph.search import state_to_json
+def _refuse_nothing(state: IslandsState, seconds: float) -> None:
+    from proxygraph.errors import ConfigError
 
-    folder.write("checkpoint.json", json.dumps({**state_to_json(state), "seconds": seconds}))
+    if not state.hall.members:
+        raise ConfigError(
+            f"none of the first {state.counters['evaluated']} formulas has finite, varying values on "
+            "the training rows; look for constant or missing columns"
+        )
 
 
 def _validator(search: Search, problem: Problem, split: Split) -> Any:
     """Return a function that scores the front on the validation rows, for the eye only."""
+    from proxygraph.assemble import SEARCH_SAMPLES
     from proxygraph.kernels.population import Population
 
     table = problem.table.take(split.validation).thin(SEARCH_SAMPLES)
     evaluate, target = Population(table), problem.target[split.validation]
 
-    def validate(state: SearchState) -> Sequence[float]:
+    def validate(state: IslandsState) -> Sequence[float]:
         values = evaluate([one.dag for one in state.hall.front()])
         return [float(f) for f in search.objective.fitness(values, target)]
 
@@ -295,8 +312,7 @@ def _validator(search: Search, problem: Problem, split: Split) -> Any:
 
 
 def _finished(
-    state: SearchState,
-    seconds: float,
+    outcome: Outcome,
     problem: Problem,
     split: Split,
     judge: Objective,
@@ -311,6 +327,7 @@ def _finished(
     from proxygraph.finish import baselines, choose, finalists, tested
     from proxygraph.run import environment
 
+    state = outcome.state
     with reporting(screen) as report:
         tell = _silent if quiet else report
         candidates = finalists(
@@ -343,13 +360,15 @@ def _finished(
             "oversize": counters["oversize"],
             "screened": counters["screened"],
             "duplicates": {tier: counters[tier] for tier in ("structural", "algebraic", "numeric", "rank")},
-            "seconds": round(seconds, 2),
+            "islands": settings["islands"],
+            "seconds": round(outcome.seconds, 2),
+            "stopped": outcome.reason,
         },
         "environment": environment(settings["threads"]),
     }, best
 
 
-def _store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: SearchState) -> None:
+def _store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: IslandsState) -> None:
     """Write the files of the result."""
     from proxygraph.infix import text
     from proxygraph.latex import formula_tex

@@ -16,7 +16,9 @@ from typing import Any
 
 from proxygraph.errors import ConfigError, StorageError
 
-FREE_ON_RESUME = frozenset({"time_budget", "generations", "threads"})
+FREE_ON_RESUME = frozenset(
+    {"time_budget", "generations", "evaluations", "enough", "stagnation", "checkpoint_seconds", "threads"}
+)
 """Settings that an interrupted run may be continued with: they do not change what is searched."""
 
 

@@ -7,7 +7,6 @@ Dags where people meet them: in the hall of fame.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 
 from proxygraph.archive import HallOfFame, Individual
 from proxygraph.canon import Canonicaliser
-from proxygraph.compact.breed import Choices, breed, choices
-from proxygraph.compact.forest import Forest, Vocabulary, check_trees, to_dag, to_forest, tree_length
+from proxygraph.compact.breed import FRESH, KINDS, RATES, Choices, breed, choices
+from proxygraph.compact.forest import Forest, to_dag, to_forest, tree_length
 from proxygraph.compact.keys import EMPTY, KeySet, tidy
-from proxygraph.dag import Dag, Node
-from proxygraph.errors import ConfigError, ProxyGraphError
+from proxygraph.dag import Dag
+from proxygraph.errors import ConfigError
 from proxygraph.kernels.population import Population
 from proxygraph.leaves import Leaf
 from proxygraph.objective import Objective
@@ -37,6 +36,8 @@ CHUNK_VALUES: Final = 4_000_000
 """Values that are held at a time while a generation is scored."""
 SCREEN_MARGIN: Final = 0.1
 """How much of fitness the coarse sample may be wrong by before a formula is lost."""
+MEMORY_OF_RATES: Final = 0.9
+"""Share of what was learnt about the ways of making children that a generation keeps."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class SearchConfig:
         Fitness that a node costs in selection.
     restart_after : int
         Generations without a better formula after which all but the hall of fame is made anew.
+    adaptive : bool
+        Whether ways of making children that give survivors are used more often.
+    remembered : int
+        Most keys of formulas, and of orders, that are kept to recognise repetitions; 9 to 36 bytes each.
     """
 
     seed: int = 0
@@ -64,6 +69,8 @@ class SearchConfig:
     max_size: int = 15
     parsimony: float = 0.001
     restart_after: int = 40
+    adaptive: bool = True
+    remembered: int = 1 << 23
 
     def __post_init__(self) -> None:
         if self.population < 10:
@@ -134,8 +141,10 @@ class SearchState:
     classes : KeySet
         Codes of all orders met so far, with the size of the smallest formula that gives each.
     counters : mapping of str to int
-    last_gain : int
-        Generation of the last better formula.
+    last_gain, renewed : int
+        Generation of the last better formula, and of the last restart.
+    credit : ndarray of float64, shape (2, 7)
+        For each of `breed.KINDS`: new children made lately, and how many of them survived.
     """
 
     generation: int
@@ -145,6 +154,8 @@ class SearchState:
     classes: KeySet
     counters: Mapping[str, int]
     last_gain: int
+    renewed: int = 0
+    credit: Floats = field(default_factory=lambda: np.zeros((2, len(KINDS))))
 
     @property
     def best(self) -> float:
@@ -201,32 +212,41 @@ class Search:
         """Return generation 0: the seeds and random formulas."""
         counters = dict.fromkeys((*COUNTERS, *COUNTERS_AFTER), 0)
         nobody = Living.none(self.capacity)
-        state = SearchState(0, nobody, HallOfFame(), KeySet(), KeySet(), counters, 0)
+        known, classes = KeySet(self.config.remembered), KeySet(self.config.remembered)
+        state = SearchState(0, nobody, HallOfFame(), known, classes, counters, 0)
         fitting = [dag for dag in self.seeds if dag.size <= self.config.max_size]
         fitting = [dag for dag in fitting if tree_length(dag) <= self.capacity]
         seeds = to_forest(fitting, self.evaluate.vocabulary, self.capacity)
-        return self.advanced(state, seeds.joined(self.children(nobody, 0)))
+        made, kinds = self.children(nobody, 0)
+        return self.advanced(
+            state, seeds.joined(made), np.append(np.full(len(fitting), FRESH, np.int8), kinds)
+        )
 
     def step(self, state: SearchState) -> SearchState:
         """Return the next generation."""
-        if state.generation - state.last_gain >= self.config.restart_after:
+        if state.generation - max(state.last_gain, state.renewed) >= self.config.restart_after:
             # stagnation: new blood, and the front to breed with it
             front = self.living([one for one in state.hall.front() if tree_length(one.dag) <= self.capacity])
-            state = replace(state, population=front, last_gain=state.generation)
-            return self.advanced(state, self.children(Living.none(self.capacity), state.generation))
-        return self.advanced(state, self.children(state.population, state.generation))
+            state = replace(state, population=front, renewed=state.generation)
+            return self.advanced(state, *self.children(Living.none(self.capacity), state.generation))
+        return self.advanced(state, *self.children(state.population, state.generation, state.credit))
 
-    def children(self, parents: Living, generation: int) -> Forest:
-        """Return the children of a generation; random ones if there are no parents."""
+    def children(
+        self, parents: Living, generation: int, credit: Floats | None = None
+    ) -> tuple[Forest, NDArray[np.int8]]:
+        """Return the children of a generation and how each was made; random ones if there are no parents."""
+        have = self.have
+        if credit is not None and self.config.adaptive:
+            have = have._replace(rates=adapted(credit))
         made = Forest.empty(self.config.children or self.config.population, self.capacity)
         kinds = np.empty(len(made.length), np.int8)
-        score = parents.fitness - self.config.parsimony * parents.size
+        score = self.selective(parents)
 
         def work(first: int, last: int) -> None:
-            breed(parents.trees, score, self.have, self.config.seed, generation, first, last, made, kinds)
+            breed(parents.trees, score, have, self.config.seed, generation, first, last, made, kinds)
 
         self._shared(work, len(made.length))
-        return made
+        return made, kinds
 
     def _shared(self, work: Any, n: int) -> None:
         """Run ``work(first, last)`` on all of `n`, shared out over the threads."""
@@ -251,8 +271,30 @@ class Search:
         self._shared(lambda first, last: tidy(*trees, symbols, first, last, key, size), n)
         return key, size
 
-    def advanced(self, state: SearchState, proposed: Forest) -> SearchState:
-        """Score what is new among `proposed`, update the hall of fame and choose the survivors."""
+    def welcomed(self, state: SearchState, guests: Living) -> SearchState:
+        """Return the state with formulas of another island in its population, in place of its worst."""
+        state.known.add(guests.key, np.zeros_like(guests.size))
+        guests = guests.take(np.flatnonzero(state.classes.add(guests.code, guests.size)))
+        stay = np.argsort(-self.selective(state.population), kind="stable")
+        stay = np.sort(stay[: max(0, self.config.population - len(guests))])
+        return replace(state, population=state.population.take(stay).joined(guests))
+
+    def emigrants(self, state: SearchState, n: int) -> Living:
+        """Return copies of the `n` best of the population."""
+        population = state.population
+        return population.take(np.lexsort((population.key, -self.selective(population)))[:n])
+
+    def selective(self, living: Living) -> Floats:
+        """Return what selection goes by: fitness less what size costs."""
+        return living.fitness - self.config.parsimony * living.size
+
+    def advanced(
+        self, state: SearchState, proposed: Forest, kinds: NDArray[np.int8] | None = None
+    ) -> SearchState:
+        """Score what is new among `proposed`, update the hall of fame and choose the survivors.
+
+        `kinds` says how each was made, for the credit of the ways of making children.
+        """
         config = self.config
         counters = dict(state.counters)
         key, size = self.tidied(proposed)
@@ -269,19 +311,24 @@ class Search:
         counters["screened"] += int((~passed).sum())
         counters["invalid"] += int((passed & np.isnan(fitness)).sum())
         found = Living(trees, key[rows], code, size[rows], fitness)
-        found = found.take(np.flatnonzero(passed & np.isfinite(fitness)))
+        kind = (np.full(len(key), FRESH, np.int8) if kinds is None else kinds)[rows]
+        usable = np.flatnonzero(passed & np.isfinite(fitness))
+        found, born = found.take(usable), kind[usable]
         fresh = state.classes.add(found.code, found.size)
         counters["rank" if self.objective.kind == "rank" else "numeric"] += int((~fresh).sum())
-        found = found.take(np.flatnonzero(fresh))
+        found, born = found.take(np.flatnonzero(fresh)), born[fresh]
         honoured = self.honoured(found, state.hall)
         members = {one.dag.key for one in state.hall.members}
         counters["algebraic"] += sum(one.dag.key in members for one in honoured)
         hall = state.hall.updated(honoured)
         best = max((one.fitness for one in hall.members), default=0.0)
         pool = state.population.joined(found)
-        pool = pool.take(representatives(pool.fitness, pool.size, pool.code, pool.key))
+        born = np.append(np.full(len(state.population), -1, np.int8), born)
+        apart = representatives(pool.fitness, pool.size, pool.code, pool.key)
+        pool, born = pool.take(apart), born[apart]
         rng = np.random.default_rng([config.seed, state.generation, 0x5E1EC7])
-        chosen = survivors(pool.fitness - config.parsimony * pool.size, pool.key, config.population, rng)
+        chosen = survivors(self.selective(pool), pool.key, config.population, rng)
+        gained = [np.bincount(k[k >= 0], minlength=len(KINDS)) for k in (kind, born[chosen])]
         return SearchState(
             generation=state.generation + 1,
             population=pool.take(chosen),
@@ -290,6 +337,8 @@ class Search:
             classes=state.classes,
             counters=counters,
             last_gain=state.generation + 1 if best > state.best else state.last_gain,
+            renewed=state.renewed,
+            credit=MEMORY_OF_RATES * state.credit + np.array(gained, float),
         )
 
     def scored(
@@ -344,97 +393,21 @@ def default_ops(leaves: Mapping[str, Leaf], without: Sequence[str] = ()) -> tupl
     )
 
 
-# ---- as plain data -----------------------------------------------------------------------------------------
+def adapted(credit: Floats) -> Floats:
+    """Return cumulative probabilities of the ways of making children, after what each has brought lately.
 
-
-def _packed(array: NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-
-
-def _unpacked(text: Any, dtype: Any, *shape: int) -> NDArray[Any]:
-    return np.frombuffer(base64.b64decode(text, validate=True), dtype).reshape(shape or -1).copy()
-
-
-def state_to_json(state: SearchState) -> dict[str, Any]:
-    """Return the state as plain data: arrays in base64, formulas of the hall of fame node by node."""
-
-    def nodes(dag: Dag) -> list[Any]:
-        return [n.value if n.kind == "const" else [n.name, *n.args] for n in dag.nodes]
-
-    living = state.population
-    return {
-        "generation": state.generation,
-        "population": {
-            "capacity": living.trees.code.shape[1],
-            **{name: _packed(array) for name, array in living.trees._asdict().items()},
-            **{name: _packed(getattr(living, name)) for name in ("key", "size", "fitness")},
-            "order": _packed(living.code),
-        },
-        "hall": [[nodes(one.dag), one.fitness] for one in state.hall.members],
-        "known": [_packed(array) for array in state.known.content()],
-        "classes": [_packed(array) for array in state.classes.content()],
-        "counters": dict(state.counters),
-        "last_gain": state.last_gain,
-    }
-
-
-def state_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> SearchState:
-    """Read what `state_to_json` wrote.
-
-    Raises
-    ------
-    ConfigError
-        If it is damaged.
+    Probability matching (Goldberg 1990) around `breed.RATES`: a way whose children survive twice as often as
+    the average is used twice as often; each keeps a quarter of its usual rate, and random formulas all of it.
     """
-
-    def node(row: Any) -> Node:
-        if isinstance(row, float):
-            return Node("const", value=row)
-        name, *args = row
-        return Node("op", name, tuple(map(int, args))) if args else Node("leaf", name)
-
-    def keys(parts: Any) -> KeySet:
-        found, (key, least) = KeySet(), parts
-        found.add(_unpacked(key, np.uint64), _unpacked(least, np.uint8).astype(np.int32))
-        return found
-
-    try:
-        hall = tuple(Individual(Dag([node(n) for n in nodes], leaves), float(f)) for nodes, f in data["hall"])
-        generation, last_gain = int(data["generation"]), int(data["last_gain"])
-        if not 0 <= last_gain <= generation < 1 << 31:
-            raise ValueError(f"generation {generation} with its last gain in {last_gain}")
-        return SearchState(
-            generation,
-            _living_from_json(data["population"], leaves),
-            HallOfFame(hall),
-            keys(data["known"]),
-            keys(data["classes"]),
-            {name: int(data["counters"][name]) for name in (*COUNTERS, *COUNTERS_AFTER)},
-            last_gain,
-        )
-    except (KeyError, TypeError, ValueError, OverflowError, ProxyGraphError) as error:
-        raise ConfigError(f"the checkpoint is damaged ({error!r}); start again without --resume") from None
-
-
-def _living_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Living:
-    """Read a population; `ValueError` if it is not one, since compiled code checks nothing."""
-    capacity = int(data["capacity"])
-    trees = Forest(
-        _unpacked(data["code"], np.int16, -1, capacity),
-        _unpacked(data["value"], np.float64, -1, capacity),
-        _unpacked(data["length"], np.int32),
-    )
-    living = Living(
-        trees,
-        _unpacked(data["key"], np.uint64),
-        _unpacked(data["order"], np.uint64),
-        _unpacked(data["size"], np.int32),
-        _unpacked(data["fitness"], np.float64),
-    )
-    vocabulary = Vocabulary.of(leaves)
-    if len({len(a) for a in (*trees, living.key, living.code, living.size, living.fitness)}) != 1:
-        raise ValueError("a population of unequal lengths")
-    check_trees(trees, len(leaves))
-    for i in range(len(living)):
-        to_dag(trees, i, vocabulary)
-    return living
+    made, survived = credit
+    usual = np.array([RATES[kind] for kind in KINDS])
+    usual = usual / usual.sum()
+    average = (survived.sum() + 1.0) / (made.sum() + 1.0)
+    # ten imagined children of average success keep a rarely used way from being judged by luck
+    success = (survived + 10.0 * average) / (made + 10.0) / average
+    rates = usual * np.clip(success, 0.25, 4.0)
+    rates[FRESH] = 0.0
+    rates *= (1.0 - usual[FRESH]) / rates.sum()
+    rates[FRESH] = usual[FRESH]
+    cumulative = np.cumsum(rates)
+    return np.asarray(cumulative / cumulative[-1])

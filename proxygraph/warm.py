@@ -53,7 +53,7 @@ def _run(search: Search) -> None:
 
 def _make(search: Search) -> None:
     """Make a generation and bring it into one spelling."""
-    search.tidied(search.children(Living.none(search.capacity), 0))
+    search.tidied(search.children(Living.none(search.capacity), 0)[0])
 
 
 def _rank(search: Search) -> None:

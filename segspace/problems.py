@@ -45,7 +45,8 @@ class Measurement:
     size : int
         Side of the square input images.
     images, batches : int
-        Images per batch and number of batches.
+        Images of the first batch, and number of batches. The later ones, which only the mean and the spread
+        of gradients over batches are for, have half as many.
     samples : int
         Values kept per layer.
     width, stem_stride, decoder_least, classes : int
@@ -152,7 +153,8 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
 
     batches = []
     for i in range(how.batches):
-        images, labels = scenes.batch(1000 + i, how.images, how.size, how.size)
+        n_images = how.images if i == 0 else max(1, how.images // 2)
+        images, labels = scenes.batch(1000 + i, n_images, how.size, how.size)
         batches.append((torch.from_numpy(images), torch.from_numpy(labels)))
     # collect_many keeps batches and settings apart by itself; here stands what a row id leaves open
     shape = {

@@ -162,6 +162,30 @@ def test_resume_goes_on_as_if_never_stopped(folder: Path) -> None:
     refused(call("evolve", *common, "--out", "parts", cwd=folder), 2, "--resume", "parts")
 
 
+def test_a_killed_run_goes_on_from_its_last_checkpoint(folder: Path) -> None:
+    common = ["t.csv", "--target", "y", "--population", "40", "--seed", "2", "--checkpoint-seconds", "0"]
+    done = call("evolve", *common, "--generations", 40, "--out", "unhurt", "--quiet", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "proxygraph.evolve", *common, "--time-budget", "60", "--out", "killed"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = folder / "killed" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.is_file() and journal.read_text().count("\n") > 5) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    stored = json.loads((folder / "killed" / "checkpoint.json").read_text())  # whole, whenever that was
+    assert 0 < stored["islands"][0]["generation"] <= 40
+    resumed = ["--generations", 40, "--out", "killed", "--resume", "--quiet"]
+    done = call("evolve", *common, *resumed, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    unhurt, killed = (json.loads((folder / out / "result.json").read_text()) for out in ("unhurt", "killed"))
+    assert killed["front"] == unhurt["front"]
+    assert killed["search"]["evaluated"] == unhurt["search"]["evaluated"]
+    lines = [json.loads(line)["generation"] for line in journal.read_text().splitlines()]
+    assert lines == list(range(1, 41))
+
+
 def test_ctrl_c_leaves_a_valid_result(folder: Path) -> None:
     command = [
         sys.executable,

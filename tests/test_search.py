@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from proxygraph.archive import HallOfFame, Individual
 from proxygraph.canon import canonical
+from proxygraph.checkpoint import state_from_json, state_to_json
+from proxygraph.compact.breed import FRESH, KINDS, RATES
 from proxygraph.compact.forest import CODES, Forest, to_forest
 from proxygraph.compact.keys import EMPTY, KeySet
 from proxygraph.errors import ConfigError
@@ -29,9 +34,8 @@ from proxygraph.search import (
     Search,
     SearchConfig,
     SearchState,
+    adapted,
     default_ops,
-    state_from_json,
-    state_to_json,
 )
 from proxygraph.table import StatTable
 from proxygraph.zoo import available
@@ -295,7 +299,7 @@ def test_screening_changes_no_fitness_and_only_drops_candidates():
     state = run(with_screen, 5, state)
     dropped = 0
     for generation in range(4):
-        trees = with_screen.children(state.population, 50 + generation)
+        trees, _ = with_screen.children(state.population, 50 + generation)
         key, size = with_screen.tidied(trees)
         trees = trees.take(np.flatnonzero((key != EMPTY) & (size <= 12)))
         fitness, code, passed = with_screen.scored(trees, state.population)
@@ -342,15 +346,16 @@ def test_the_best_never_gets_worse_and_restarts_happen():
     state = search.start()
     restarts = 0
     for _ in range(25):
-        before, last_gain = state.generation, state.last_gain
+        before, last = state.generation, max(state.last_gain, state.renewed)
         following = search.step(state)
         assert following.generation == before + 1
         assert following.best >= state.best
         assert 0 < len(following.population) <= 40
-        restarted = before - last_gain >= 2
+        restarted = before - last >= 2
         restarts += restarted
         gained = following.best > state.best
-        assert following.last_gain == (before + 1 if gained else before if restarted else last_gain)
+        assert following.last_gain == (before + 1 if gained else state.last_gain)
+        assert following.renewed == (before if restarted else state.renewed)
         if restarted:  # of those alive before only the front stays
             old = set(spellings(state.population.trees)) & set(spellings(following.population.trees))
             assert len(old) <= len(state.hall.front())
@@ -364,7 +369,7 @@ def test_an_empty_state():
     empty = SearchState(0, nobody, HallOfFame(), KeySet(), KeySet(), {}, 0)
     assert empty.best == 0.0
     search = table_search()
-    assert (search.children(nobody, 0).length > 0).all()
+    assert (search.children(nobody, 0)[0].length > 0).all()
 
 
 def test_a_target_that_no_formula_can_rank():
@@ -446,7 +451,8 @@ def goes_on_or_is_refused(data: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["generation", "population", "hall", "known", "classes", "counters", "last_gain"]
+    "name",
+    ["generation", "population", "hall", "known", "classes", "counters", "last_gain", "renewed", "credit"],
 )
 @pytest.mark.parametrize("value", WRONG, ids=str)
 def test_damaged_checkpoints(checkpoint: str, name: str, value: Any):
@@ -520,3 +526,53 @@ def test_constants_survive_exactly(checkpoint: str):
     assert got == [v.hex() for v in values]
     assert state_to_json(state)["hall"] == data["hall"]
     assert isinstance(state.hall.members[0], Individual)
+
+
+# ---- ways of making children -----------------------------------------------------------------------------
+
+
+def rates(credit: np.ndarray) -> np.ndarray:
+    return np.diff(adapted(credit), prepend=0.0)
+
+
+usual = np.array([RATES[kind] for kind in KINDS]) / sum(RATES.values())
+
+
+@given(arrays(np.float64, (2, len(KINDS)), elements=st.floats(0, 1e6)))
+def test_rates_are_probabilities_and_none_dies_out(credit: np.ndarray):
+    credit[1] = np.minimum(credit[1], credit[0])
+    found = rates(credit)
+    assert abs(found.sum() - 1.0) < 1e-12
+    assert found[FRESH] == pytest.approx(usual[FRESH])
+    assert (found >= usual / 16.0 - 1e-12).all()  # at least a quarter, while others have at most four times
+
+
+def test_rates_without_experience_are_the_usual_ones():
+    np.testing.assert_allclose(rates(np.zeros((2, len(KINDS)))), usual)
+    np.testing.assert_allclose(rates(np.array([usual * 1e6, usual * 1e5])), usual, rtol=1e-3)
+
+
+def test_what_brings_survivors_is_used_more():
+    credit = np.array([usual * 1000, usual * 100])
+    credit[1, 3] *= 2.0
+    found = rates(credit)
+    assert found[3] > 1.5 * usual[3]
+    others = [k for k in range(len(KINDS)) if k not in (3, FRESH)]
+    assert (found[others] < usual[others]).all()
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_credit_counts_children_and_survivors(make):
+    search = make()
+    state = run(search, 3)
+    following = search.step(state)
+    made, survived = following.credit - 0.9 * state.credit
+    assert made.sum() == pytest.approx(following.counters["evaluated"] - state.counters["evaluated"])
+    new = set(spellings(following.population.trees)) - set(spellings(state.population.trees))
+    assert survived.sum() == pytest.approx(len(new))
+    assert (survived <= made + 1e-9).all()
+
+
+def test_rates_stay_where_they_are_not_to_adapt():
+    fixed, free = run(network_search(adaptive=False), 6), run(network_search(), 6)
+    assert stored(fixed) != stored(free)
