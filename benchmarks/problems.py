@@ -118,7 +118,7 @@ class Problem:
             return np.asarray(evaluated(self._tree, {"pi": np.pi, **names}) + np.zeros(len(X)), np.float64)
 
     def drawn(self, rng: np.random.Generator, n: int, wider: float = 0.0) -> Rows:
-        """Return `n` rows, each range longer by the share `wider`; rows without a finite value are left out."""
+        """Return `n` rows, ranges longer by the share `wider`, without those that have no finite value."""
         low, high = (np.array([one[k] for one in self.ranges], float) for k in (1, 2))
         more = wider / 2 * (high - low)
         X = rng.uniform(low - more, high + more, (n, len(low)))
@@ -331,7 +331,7 @@ DRAWN: Final = tuple(
         "III.19.51",
     )
 )
-"""``draw(DRAW_SEED)``, written out: it stays the same whatever numpy's generator becomes. Drawn once, with the
-first seed tried, before any engine saw one of them; nothing has been tuned to them."""
+"""``draw(DRAW_SEED)``, written out: it stays the same whatever numpy's generator becomes. Drawn once, with
+the first seed tried, before any engine saw one of them; nothing has been tuned to them."""
 
 PROBLEMS: Final[Mapping[str, Problem]] = {one.name: one for one in (*KNOWN, *DRAWN)}
