@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def test_formula_uses_its_columns_and_has_values_on_its_ranges(problem: Problem)
     assert len(problem.drawn(np.random.default_rng(0), 500, WIDER).y) > 400
 
 
-WRITTEN = {  # by hand, apart from the texts
+WRITTEN: dict[str, Callable[..., Any]] = {  # by hand, apart from the texts
     "Nguyen-5": lambda x: np.sin(x * x) * np.cos(x) - 1,
     "Nguyen-7": lambda x: np.log1p(x) + np.log1p(x * x),
     "Keijzer-4": lambda x: (

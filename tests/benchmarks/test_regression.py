@@ -117,7 +117,7 @@ def test_an_engine_that_knows_the_truth_recovers_it_and_sees_only_training_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, problem in PROBLEMS.items():
-        seen = []
+        seen: list[Any] = []
 
         def oracle(X: Any, y: Any, *_: Any, problem: Any = problem, seen: Any = seen) -> Model:
             seen.append((X, y))
