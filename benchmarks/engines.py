@@ -1,8 +1,8 @@
 """Engines of symbolic regression behind one function each: rows and CPU seconds in, a formula out.
 
 An engine chooses its formula by a rule of its own on the training rows; it gets no others. Its settings are
-those that its authors recommend or ship, its operators the ones that the problems need: + - * /, exp, log,
-sin, cos, sqrt and square, as far as it has them. Nobody is told which of them a problem needs.
+those it ships with, but for what its function says. Ours has all operators it has for tables; the others get
++ - * /, exp, log, sin, cos, sqrt and square, as far as they have them. None is told what a problem needs.
 
 The clock is the CPU time of the process with all its threads and children. An engine that looks at the clock
 only between generations, or at none of its own, takes somewhat more than it was given: what it took is
@@ -126,10 +126,10 @@ def _watched(over: Callable[[], bool], stop: Callable[[], None]) -> Iterator[Non
 def run_operon(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> Model:
     """Run Operon's scikit-learn regressor: NSGA-II over R² and length, ten Levenberg-Marquardt steps each.
 
-    These are the settings it competed with in SRBench; the formula of its front with the least Bayesian
-    information criterion is taken. Its numbers are float32: so that the type does not decide, the constants
-    are fitted once more to the training rows in float64, from where it left them, after its time. Where that
-    fits worse than its own numbers, these count.
+    All else is its default. Two objectives, since with R² alone its formulas fill the length allowed; of its
+    front the formula with the least Bayesian information criterion is taken. Its numbers are float32: so
+    that the type does not decide, the constants are fitted once more to the training rows in float64, from
+    where it left them, after its time. Where that fits worse than its own numbers, these count.
     """
     regressor: Any = import_module("pyoperon.sklearn").SymbolicRegressor
 
