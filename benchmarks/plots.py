@@ -33,6 +33,7 @@ COLOURS = {
     "numexpr": "#999999",
     "torch eager": "#e69138",
 }
+ENGINES = {"proxygraph": "#0b5394", "pyoperon": "#cc4125", "gplearn": "#8e7cc3", "eggp": "#38761d"}
 STAGES = {
     "variation": "#b6d7a8",
     "canonical form": "#ffe599",
@@ -192,6 +193,23 @@ def fused_table() -> str:
     return table(head, body)
 
 
+def regression_table() -> str:
+    """Return R² and exact recovery of every engine on every problem."""
+    rows = rows_of("regression")
+    engines = [name for name in ENGINES if any(row["engine"] == name for row in rows)]
+    body = []
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        cells = [f"*{problem}*" if problem.startswith("all ") else problem]
+        for name in engines:
+            row = one(rows, engine=name, problem=problem)
+            exact = "–" if row is None else f"{row['recovered']}/{row['runs']}"
+            score = "–" if row is None else f"{row['median']:.5f} ({row['p10']:.3f}–{row['p90']:.3f})"
+            size = "–" if row is None else number(row["size"])
+            cells.append(f"{score}, {exact}, {size}")
+        body.append(cells)
+    return table(["problem", *(f"{name}: R², exact, nodes" for name in engines)], body)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "throughput float32": lambda: throughput_table("float32"),
     "throughput float64": lambda: throughput_table("float64"),
@@ -203,6 +221,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "ranking": ranking_table,
     "vecmath": vecmath_table,
     "fused": fused_table,
+    "regression": regression_table,
 }
 
 
@@ -294,6 +313,48 @@ def stages_picture() -> None:
     plt.close(figure)
 
 
+def regression_picture() -> None:
+    """Draw what each engine misses of R² on each problem, and the share of runs that found the formula."""
+    rows = rows_of("regression")
+    engines = [name for name in ENGINES if any(row["engine"] == name for row in rows)]
+    single = [row for row in rows if not row["problem"].startswith("all ")]
+    problems = list(dict.fromkeys(row["problem"] for row in single))
+    figure, (missed, share) = plt.subplots(
+        1, 2, figsize=(9.5, 2 + 0.27 * len(problems)), width_ratios=[3, 1.2]
+    )
+    for k, name in enumerate(engines):
+        for row in (row for row in single if row["engine"] == name):
+            place = problems.index(row["problem"]) + 0.16 * (k - (len(engines) - 1) / 2)
+            middle, low, high = (max(1 - row[key], 1e-15) for key in ("median", "p90", "p10"))
+            exact = row["recovered"] == row["runs"]
+            missed.plot([low, high], [place, place], color=ENGINES[name], linewidth=1)
+            missed.plot(
+                middle,
+                place,
+                "o",
+                color=ENGINES[name],
+                markerfacecolor=ENGINES[name] if exact else "white",
+                markersize=4,
+            )
+        for i, which in enumerate(("known", "drawn")):
+            total = one(rows, engine=name, problem=f"all {which}")
+            if total is not None:
+                label = name if i == 0 else None
+                height = 100 * total["recovered"] / total["runs"]
+                place = i + 0.2 * (k - (len(engines) - 1) / 2)
+                share.bar(place, height, 0.18, color=ENGINES[name], label=label)
+                share.text(place, height + 1, f"{total['recovered']}", ha="center", fontsize=7)
+    missed.set_yticks(range(len(problems)), problems, fontsize=7)
+    missed.set_ylim(len(problems) - 0.5, -0.5)
+    missed.set(xscale="log", xlim=(2, 5e-16), xlabel="1 − R² on test rows; filled: exact in every run")
+    share.set_xticks(range(2), ["known", "drawn"])
+    share.set(ylim=(0, 110), ylabel="% of runs, exact")
+    share.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    figure.tight_layout()
+    figure.savefig(DOCS / "images" / "regression.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
 def filled(text: str) -> str:
     """Return the page with its tables made anew."""
 
@@ -311,6 +372,8 @@ def main() -> None:
     (DOCS / "images").mkdir(exist_ok=True)
     growth_picture()
     stages_picture()
+    if rows_of("regression"):
+        regression_picture()
     page = DOCS / "performance.md"
     page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
