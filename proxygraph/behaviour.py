@@ -23,7 +23,7 @@ from proxygraph.table import StatTable
 Trend = Literal["increasing", "decreasing"]
 Sign = Literal["positive", "nonneg", "negative", "nonpos"]
 TOLERANCE = 1e-9
-"""Share of a formula's largest value by which it may go the wrong way: that is rounding."""
+"""Share of the largest value on a row's points by which a formula may go the wrong way there: rounding."""
 
 
 @dataclass(frozen=True)
@@ -140,18 +140,17 @@ class BehaviourCheck:
     ) -> NDArray[np.bool_]:
         """Whether trees times `direction`, shape (P,), never fall from one table to the next."""
         ok = np.ones(len(direction), bool)
-        before, largest = None, np.zeros((len(direction), 1))
-        drop = np.zeros(len(direction))
+        before: NDArray[np.float64] | None = None
+        largest, drop = np.zeros((len(direction), 1)), np.zeros((len(direction), 1))
         for evaluate in moved:
             with np.errstate(all="ignore"):
                 values = evaluate.run(trees) * direction[:, None]
-                finite = np.isfinite(values).all(axis=1)
-                ok &= finite
-                largest = np.maximum(largest, np.abs(values).max(axis=1, keepdims=True, initial=0.0))
+                ok &= np.isfinite(values).all(axis=1)
+                largest = np.maximum(largest, np.abs(values))
                 if before is not None:
-                    drop = np.maximum(drop, np.max(before - values, axis=1, initial=0.0))
+                    drop = np.maximum(drop, before - values)
             before = values
-        return ok & (drop <= TOLERANCE * largest[:, 0])
+        return ok & np.asarray((drop <= TOLERANCE * largest).all(axis=1))
 
 
 def _keeps_sign(values: NDArray[np.float64], sign: Sign | None) -> NDArray[np.bool_]:
