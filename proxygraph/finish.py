@@ -93,7 +93,7 @@ def finalists(
             dag = one.dag
             if dag.key in front and not hurry():
                 dag = simplified(dag, worker)
-            dag = canonical(objective.finish(dag, values, problem.target[split.train]))
+            dag = canonical(objective.on(split.train).finish(dag, values, problem.target[split.train]))
             found.setdefault(dag.key, measured(dag, objective, problem, split, ("train", "validation")))
     return list(found.values())
 
@@ -117,7 +117,7 @@ def measured(
     for part in parts:
         rows: Rows = getattr(split, part)
         values = exact_values(dag, problem.table, rows)
-        reports[part] = objective.report(Scores.of(values), problem.target[rows])
+        reports[part] = objective.on(rows).report(Scores.of(values), problem.target[rows])
     return Finalist(dag, reports)
 
 

@@ -96,21 +96,42 @@ def correlation(values: Floats, target: Floats) -> Floats:
     """Return Pearson's r of every row of `values` (P, N) with `target` (N,); NaN where either is constant."""
     if values.shape[-1] < 2:
         return np.full(values.shape[:-1], np.nan)
-    x, y = _centred(values), _centred(target)
+    x, y = centred(values), centred(target)
     with np.errstate(all="ignore"):
         r = (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
     # twelve digits: beyond, the order of summation would decide between equal formulas
     return np.asarray(np.round(np.clip(r, -1.0, 1.0), 12))
 
 
-def _centred(values: Floats) -> Floats:
+def centred(values: Floats, weights: Floats | None = None) -> Floats:
     """Subtract the mean along the last axis, scaled to [-1, 1]; NaN where the values are all equal."""
     with np.errstate(all="ignore"):
         # scaled twice: sums of values near 1e308 and squares of differences near 1e-200 are beyond float64;
         # and the mean of equal values need not be equal to them (0.1 three times), but that of ones is
         x = values / np.max(np.abs(values), axis=-1, keepdims=True)
-        x = x - x.mean(axis=-1, keepdims=True)
+        if weights is None:
+            x = x - x.mean(axis=-1, keepdims=True)
+        else:  # one multiply and two sums alike: equal values, which are 1 here, have that very mean
+            x = x - (x * weights).sum(axis=-1, keepdims=True) / (np.ones_like(x) * weights).sum(
+                axis=-1, keepdims=True
+            )
         return np.asarray(x / np.max(np.abs(x), axis=-1, keepdims=True))
+
+
+def weighted_correlation(values: Floats, target: Floats, weights: Floats) -> Floats:
+    """Return Pearson's r, as `correlation`, with rows that count by `weights` (N,), at least 0.
+
+    Rows of weight 0 are not looked at.
+    """
+    used = weights > 0.0
+    w = weights[used]
+    if w.size < 2:
+        return np.full(values.shape[:-1], np.nan)
+    w = w / w.max()
+    x, y = centred(values[..., used], w), centred(target[used], w)
+    with np.errstate(all="ignore"):
+        r = (w * x * y).sum(axis=-1) / np.sqrt((w * x * x).sum(axis=-1) * (w * y * y).sum(axis=-1))
+    return np.asarray(np.round(np.clip(r, -1.0, 1.0), 12))
 
 
 def spearman(values: Floats, target: Floats) -> Floats:

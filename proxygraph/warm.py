@@ -31,7 +31,7 @@ def warm(search: Search, tell: Callable[[str], None]) -> None:
         tell("Compiling kernels for this machine, once for this version: about half a minute.")
         forget_old_code()
         beside = get_context("spawn").Process(
-            target=_make_and_rank, args=(search.objective.name,), daemon=True
+            target=_make_and_rank, args=(search.objective.basis,), daemon=True
         )
         beside.start()
         _run(search)

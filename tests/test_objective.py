@@ -20,7 +20,7 @@ from proxygraph.table import StatTable
 
 LEAVES = {"x": Leaf("x", "row"), "y": Leaf("y", "row")}
 X = parse("x", LEAVES)
-KINDS = {"rank": ("spearman", "kendall", "pearson"), "fit": ("r2", "mse")}
+KINDS = {"rank": ("spearman", "kendall", "pearson", "topk"), "fit": ("r2", "mse")}
 
 
 def values_of(dag: Dag, x: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_the_table():
     }
     assert find_objective("kendall").name == "kendall"
     with pytest.raises(
-        UnknownName, match="no objective named 'rmse'; known: spearman, kendall, pearson, r2, mse"
+        UnknownName, match="no objective named 'rmse'; known: spearman, kendall, pearson, r2, mse, topk, "
     ):
         find_objective("rmse")
 
