@@ -46,6 +46,7 @@ def state_to_json(state: SearchState) -> dict[str, Any]:
         "hall": [[nodes(one.dag), one.fitness] for one in state.hall.members],
         "known": [_packed(array) for array in state.known.content()],
         "classes": [_packed(array) for array in state.classes.content()],
+        "fitted": [_packed(array) for array in state.fitted.content()],
         "counters": dict(state.counters),
         "last_gain": state.last_gain,
         "renewed": state.renewed,
@@ -94,6 +95,7 @@ def state_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Sear
             last_gain,
             renewed,
             credit,
+            keys(data["fitted"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError, ProxyGraphError) as error:
         raise ConfigError(f"the checkpoint is damaged ({error!r}); start again without --resume") from None

@@ -17,12 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxygraph.archive import HallOfFame, Individual
+from proxygraph.behaviour import BehaviourCheck
 from proxygraph.canon import Canonicaliser
+from proxygraph.compact.allowed import Rules, allowed
 from proxygraph.compact.breed import FRESH, KINDS, RATES, Choices, breed, choices
-from proxygraph.compact.forest import Forest, to_dag, to_forest, tree_length
+from proxygraph.compact.forest import CONST, Forest, to_dag, to_forest, tree_length
 from proxygraph.compact.keys import EMPTY, KeySet, tidy
+from proxygraph.constraints import Constraints
 from proxygraph.dag import Dag
 from proxygraph.errors import ConfigError
+from proxygraph.kernels.fitter import Fitter
 from proxygraph.kernels.population import Population
 from proxygraph.leaves import Leaf
 from proxygraph.objective import Objective
@@ -31,11 +35,17 @@ from proxygraph.rank import Floats
 from proxygraph.selection import representatives, survivors
 
 COUNTERS: Final = ("proposed", "evaluated", "invalid", "oversize", "screened", "structural", "algebraic")
-COUNTERS_AFTER: Final = ("numeric", "rank")
+COUNTERS_AFTER: Final = ("numeric", "rank", "forbidden", "fitted")
 CHUNK_VALUES: Final = 4_000_000
 """Values that are held at a time while a generation is scored."""
 SCREEN_MARGIN: Final = 0.1
 """How much of fitness the coarse sample may be wrong by before a formula is lost."""
+ANY_CONSTANT: Final = 1.2345678
+"""Stands for all constants where only the structure counts."""
+FITTED_AGAIN: Final = 0.75
+"""A known structure is fitted again if it is better than such a share of the living ones."""
+LEAST_GAIN: Final = 1e-12
+"""R² by which fitted constants must be better to take the place of those there were."""
 MEMORY_OF_RATES: Final = 0.9
 """Share of what was learnt about the ways of making children that a generation keeps."""
 
@@ -129,7 +139,7 @@ class Living:
 
 @dataclass(frozen=True, eq=False)
 class SearchState:
-    """Everything a search is at one moment. A step takes over the two sets: a state can be stepped once.
+    """Everything a search is at one moment. A step takes over the sets: a state can be stepped once.
 
     Attributes
     ----------
@@ -145,6 +155,8 @@ class SearchState:
         Generation of the last better formula, and of the last restart.
     credit : ndarray of float64, shape (2, 7)
         For each of `breed.KINDS`: new children made lately, and how many of them survived.
+    fitted : KeySet
+        Keys of structures whose constants have been fitted.
     """
 
     generation: int
@@ -156,6 +168,7 @@ class SearchState:
     last_gain: int
     renewed: int = 0
     credit: Floats = field(default_factory=lambda: np.zeros((2, len(KINDS))))
+    fitted: KeySet = field(default_factory=KeySet)
 
     @property
     def best(self) -> float:
@@ -181,6 +194,12 @@ class Search:
         Formulas to start from, beside random ones.
     screen : Population, optional
         The same rows with fewer samples: formulas that are hopeless there are not scored on all of them.
+    constraints : Constraints
+        On the structure of formulas.
+    behaviour : BehaviourCheck, optional
+        What formulas must do on the data. It costs several evaluations of every formula it is asked about.
+    fitter : Fitter, optional
+        Fits the constants of new structures by least squares.
     """
 
     config: SearchConfig
@@ -190,12 +209,19 @@ class Search:
     target: Floats
     seeds: Sequence[Dag] = ()
     screen: Population | None = None
+    constraints: Constraints = field(default_factory=Constraints)
+    behaviour: BehaviourCheck | None = None
+    fitter: Fitter | None = None
     canonical: Canonicaliser = field(default_factory=Canonicaliser, init=False, repr=False)
     have: Choices = field(init=False, repr=False)
+    rules: Rules = field(init=False, repr=False)
     _pool: ThreadPoolExecutor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "have", choices(self.evaluate.vocabulary, self.ops, self.config.max_size))
+        vocabulary = self.evaluate.vocabulary
+        ops = self.constraints.allowed_ops(self.ops)
+        object.__setattr__(self, "have", choices(vocabulary, ops, self.config.max_size))
+        object.__setattr__(self, "rules", self.constraints.rules(vocabulary))
         object.__setattr__(self, "_pool", ThreadPoolExecutor(self.evaluate.threads))
 
     @property
@@ -212,8 +238,8 @@ class Search:
         """Return generation 0: the seeds and random formulas."""
         counters = dict.fromkeys((*COUNTERS, *COUNTERS_AFTER), 0)
         nobody = Living.none(self.capacity)
-        known, classes = KeySet(self.config.remembered), KeySet(self.config.remembered)
-        state = SearchState(0, nobody, HallOfFame(), known, classes, counters, 0)
+        known, classes, fitted = (KeySet(self.config.remembered) for _ in range(3))
+        state = SearchState(0, nobody, HallOfFame(), known, classes, counters, 0, fitted=fitted)
         fitting = [dag for dag in self.seeds if dag.size <= self.config.max_size]
         fitting = [dag for dag in fitting if tree_length(dag) <= self.capacity]
         seeds = to_forest(fitting, self.evaluate.vocabulary, self.capacity)
@@ -299,24 +325,31 @@ class Search:
         counters = dict(state.counters)
         key, size = self.tidied(proposed)
         fits = size <= config.max_size
+        permitted = self.permitted(proposed)
         new = state.known.add(key, np.zeros_like(size))
         counters["proposed"] += len(key)
         counters["structural"] += int((~new & (key != EMPTY)).sum())
         counters["oversize"] += int((new & ~fits).sum())
+        counters["forbidden"] += int((new & fits & ~permitted).sum())
         counters["invalid"] += int((key == EMPTY).sum())
-        rows = np.flatnonzero(new & fits)
+        rows = np.flatnonzero(new & fits & permitted)
         trees = proposed.take(rows)
         fitness, code, passed = self.scored(trees, state.population)
         counters["evaluated"] += len(rows)
         counters["screened"] += int((~passed).sum())
         counters["invalid"] += int((passed & np.isnan(fitness)).sum())
-        found = Living(trees, key[rows], code, size[rows], fitness)
+        found = self.with_fitted(state, Living(trees, key[rows], code, size[rows], fitness), counters)
+        fitness = found.fitness
         kind = (np.full(len(key), FRESH, np.int8) if kinds is None else kinds)[rows]
         usable = np.flatnonzero(passed & np.isfinite(fitness))
         found, born = found.take(usable), kind[usable]
         fresh = state.classes.add(found.code, found.size)
         counters["rank" if self.objective.kind == "rank" else "numeric"] += int((~fresh).sum())
         found, born = found.take(np.flatnonzero(fresh)), born[fresh]
+        if self.behaviour is not None:
+            behaves = self.behaves(found)
+            counters["forbidden"] += int((~behaves).sum())
+            found, born = found.take(np.flatnonzero(behaves)), born[behaves]
         honoured = self.honoured(found, state.hall)
         members = {one.dag.key for one in state.hall.members}
         counters["algebraic"] += sum(one.dag.key in members for one in honoured)
@@ -338,8 +371,60 @@ class Search:
             counters=counters,
             last_gain=state.generation + 1 if best > state.best else state.last_gain,
             renewed=state.renewed,
+            fitted=state.fitted,
             credit=MEMORY_OF_RATES * state.credit + np.array(gained, float),
         )
+
+    def permitted(self, trees: Forest) -> NDArray[np.bool_]:
+        """Return which trees keep the constraints on structure."""
+        ok = np.ones(len(trees.length), bool)
+        if not self.constraints.is_empty:
+            symbols = self.evaluate.vocabulary.symbols
+            self._shared(lambda a, b: allowed(*trees, symbols, self.rules, a, b, ok), len(ok))
+        return ok
+
+    def behaves(self, living: Living) -> NDArray[np.bool_]:
+        """Return which formulas, in their final form, do on the data what they must."""
+        assert self.behaviour is not None
+        values = np.asarray(self.evaluate.run(living.trees), np.float64)
+        lines = np.array([self.objective.line(each, self.target) for each in values]).reshape(-1, 2)
+        return self.behaviour.holds(living.trees, lines[:, 0], lines[:, 1])
+
+    def with_fitted(self, state: SearchState, found: Living, counters: dict[str, int]) -> Living:
+        """Return the scored formulas, those of new structures with fitted constants where that is better.
+
+        Where a formula ends up depends little on the constants it starts with, so a structure is fitted once,
+        and again only if it does better than most of the living ones with the constants it came with.
+        """
+        if self.fitter is None:
+            return found
+        constant = (found.trees.code == CONST) & (
+            np.arange(found.trees.code.shape[1]) < found.trees.length[:, None]
+        )
+        rows = np.flatnonzero(constant.any(axis=1) & np.isfinite(found.fitness))
+        bare = found.trees.take(rows)
+        bare.value[constant[rows]] = ANY_CONSTANT
+        structure, _ = self.tidied(bare)
+        wanted = state.fitted.add(structure, np.zeros(len(rows), np.int32))
+        if len(state.population):
+            wanted |= found.fitness[rows] > np.quantile(state.population.fitness, FITTED_AGAIN)
+        rows = rows[wanted]
+        done = self.fitter.fitted(found.trees.take(rows))
+        trees, loss = done.trees, done.loss
+        counters["fitted"] += len(rows)
+        better = 1.0 - loss > found.fitness[rows] + LEAST_GAIN
+        rows, trees = rows[better], trees.take(better)
+        key, size = self.tidied(trees)
+        usable = (size <= self.config.max_size) & self.permitted(trees)
+        usable &= state.known.add(key, np.zeros_like(size))
+        rows, trees = rows[usable], trees.take(usable)
+        fitness, code = self._judged(self.evaluate, trees)
+        counters["evaluated"] += len(rows)
+        out = found.take(slice(None))
+        for into, new in (*zip(out.trees, trees, strict=True), (out.fitness, fitness), (out.code, code)):
+            into[rows] = new
+        out.key[rows], out.size[rows] = key[usable], size[usable]
+        return out
 
     def scored(
         self, trees: Forest, population: Living
@@ -379,7 +464,8 @@ class Search:
             rows = order[found.size[order] == size][: hall.keep]
             for i in rows[found.fitness[rows] > least]:
                 spelled = self.canonical(to_dag(found.trees, int(i), self.evaluate.vocabulary))
-                if spelled.leaves and spelled.size <= self.config.max_size:
+                fits = spelled.leaves and spelled.size <= self.config.max_size
+                if fits and self.constraints.admits([spelled], self.evaluate.vocabulary)[0]:
                     chosen.append(Individual(spelled, float(found.fitness[i])))
         return chosen
 
