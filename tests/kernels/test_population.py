@@ -415,7 +415,7 @@ def test_the_counters_of_memory_are_true():
     assert kernel.kept == (3, 4)
     # what is found is what is used
     for axis in (ROW, LAYER):
-        kernel._stores[axis][kernel._memory.base[axis] :] = np.nan
+        kernel._stores[axis][kernel._memory.base[axis] * kernel._extent[axis] :] = np.nan
     assert np.isnan(kernel(dags)).all()
     assert kernel.kept == (5, 4)
     forgetful = Population(table, memory=0)
@@ -533,7 +533,7 @@ class Symbolic:
         monkeypatch.setattr(population, "arrange", watched)
 
     def check(self, count: int, *args: Any) -> None:
-        nodes, _, _, roots, _, memory, _, extent, _, steps, literal, slots = args
+        nodes, _, _, roots, _, memory, _, _, _, steps, literal, slots = args
         self.plans += 1
         self.instructions += count
         for key in [key for key in self.held if key[1] in (plan.WORK, plan.OUT)]:
@@ -564,15 +564,14 @@ class Symbolic:
             if to[1] == plan.WORK:
                 assert 0 <= to[2] < slots[to_axis]
             elif to[1] == plan.STORE:
-                base, size = memory.base[to_axis], memory.extent[to_axis]
                 assert to_axis in (ROW, LAYER)
-                assert to[2] >= base
-                assert (to[2] - base) % max(1, size) == 0
-                assert to[2] + size <= len(self.kernel._stores[to_axis])
+                assert to[2] >= memory.base[to_axis]
+                extent = self.kernel._extent[to_axis]
+                assert (to[2] + 1) * extent <= len(self.kernel._stores[to_axis])
             else:
                 assert to[1] == plan.OUT
                 assert to_axis == ROW
-                assert to[2] in [i * extent[ROW] for i in range(len(roots))]
+                assert 0 <= to[2] < len(roots)
             assert to not in unread, f"instruction {unread.get(to)} was for nothing"
             assert (to_axis, symbol) not in made, f"{symbol} is computed twice"
             made.add((to_axis, symbol))
