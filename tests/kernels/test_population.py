@@ -475,6 +475,58 @@ def test_threads_change_no_value(threads: int, memory: int, make: str):
         np.testing.assert_array_equal(kernel(dags), alone)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("memory", [0, 40_000, 64_000_000])
+def test_threads_that_share_formulas_change_no_value(
+    threads: int, memory: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(population, "FEW", 8)
+    monkeypatch.setattr(population, "BATCH", 16)
+    rng = np.random.default_rng(41)
+    table = table_of_rows(42, 100)
+    some = [random_dag(rng, ROW_LEAVES) for _ in range(30)]
+    dags = [some[i] for i in rng.integers(0, 30, 150)]  # much to be found again
+    kernel = Population(table, threads, memory)
+    assert kernel._share_trees
+    alone = Population(table, memory=0)(dags)
+    for _ in range(3):
+        np.testing.assert_array_equal(kernel(dags), alone)
+    assert (kernel.kept[0] > 0) == (memory > 0)
+
+
+def test_a_plan_counts_on_nothing_that_may_not_be_computed_yet():
+    kernel = Population(table_of_rows(43, 50), memory=2 * plan.WAYS * 50 * 8)  # one set of slots
+
+    def planned(k: float, at_once: int) -> int:
+        dag = parse(f"sin(exp(x * {k})) + cos(exp(x * {k}))", ROW_LEAVES)
+        return kernel._planned(to_forest([dag], kernel.vocabulary, tree_length(dag)), at_once).n_steps
+
+    kernel._plans = 2  # as `run` does: what was before is settled
+    fresh = planned(0.5, 2)
+    assert planned(0.5, 2) == fresh  # the first may still be running
+    assert planned(0.5, 2) == fresh - 2  # exp and its argument are found: the first has been run
+    for k in range(1, 12):
+        planned(k, 20)
+    assert kernel._memory.made[0].max() <= 5  # no slot of plans that may be running is taken from them
+    assert planned(0.5, 1) == fresh - 2
+
+
+def test_an_error_in_a_thread_that_runs_formulas_is_raised(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(44)
+    table = table_of_rows(45, 40)
+    dags = [random_dag(rng, ROW_LEAVES) for _ in range(150)]
+    kernel = Population(table, threads=2)
+    with monkeypatch.context() as broken:
+
+        def interrupted(*args: Any) -> None:
+            raise ZeroDivisionError
+
+        broken.setattr(interpreter, "run_rows", interrupted)
+        with pytest.raises(ZeroDivisionError):
+            kernel(dags)
+    np.testing.assert_array_equal(kernel(dags), Population(table, memory=0)(dags))
+
+
 def test_an_error_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch):
     def broken(*args: Any) -> None:
         raise ZeroDivisionError
