@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from proxygraph.behaviour import Behaviour
+from proxygraph.constraints import Constraints
 from proxygraph.dag import Dag
 from proxygraph.islands import Islands, Migration, island_seed
+from proxygraph.kernels.fitter import Fitter
 from proxygraph.kernels.population import Population
+from proxygraph.leaves import Leaf
 from proxygraph.objective import Objective
 from proxygraph.rank import Floats
 from proxygraph.search import Search, SearchConfig, default_ops
@@ -43,6 +47,10 @@ class Settings:
         Most nodes of a formula.
     ops : sequence of str or None
         Operators allowed; by default those that suit the leaves (`search.default_ops`).
+    constraints : Constraints
+    behaviour : Behaviour
+    fit_constants : bool
+        Whether constants are fitted while searching; least squares on plain tables only.
     parsimony : float
         Fitness that a node costs in selection.
     threads : int
@@ -55,6 +63,9 @@ class Settings:
     migration: Migration = field(default_factory=Migration)
     max_size: int = 15
     ops: Sequence[str] | None = None
+    constraints: Constraints = field(default_factory=Constraints)
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    fit_constants: bool = True
     parsimony: float = 0.001
     threads: int = 1
 
@@ -91,6 +102,8 @@ def assembled(
     )
     # with an island for every thread there is no work left to share out within an island
     within = settings.threads if n == 1 else 1
+    table = _with_leaves(table, settings.constraints.allowed_leaves(table.leaves))
+    fitting = settings.fit_constants and not ragged and objective.basis in ("r2", "mse", "pearson")
     fine, coarse = table.thin(SEARCH_SAMPLES), table.thin(SCREEN_SAMPLES)
 
     def search(island: int) -> Search:
@@ -102,7 +115,18 @@ def assembled(
             target,
             seeds,
             Population(coarse, within, MEMORY // n) if ragged else None,
+            settings.constraints,
+            None if settings.behaviour.is_empty else settings.behaviour.on(fine, within),
+            Fitter(table, target, objective.weights, within) if fitting else None,
         )
 
     executor = ThreadPoolExecutor(settings.threads) if n > 1 and settings.threads > 1 else None
     return Islands([search(island) for island in range(n)], settings.migration, executor)
+
+
+def _with_leaves(table: StatTable, leaves: Mapping[str, Leaf]) -> StatTable:
+    """Return the table with these leaves only: what may not be used is not bred with either."""
+    if len(leaves) == len(table.leaves):
+        return table
+    columns = {name: table.columns[name] for name in leaves}
+    return StatTable(table.rows, columns, leaves, table.offsets, table.counts, table.header)

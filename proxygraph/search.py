@@ -240,12 +240,20 @@ class Search:
         nobody = Living.none(self.capacity)
         known, classes, fitted = (KeySet(self.config.remembered) for _ in range(3))
         state = SearchState(0, nobody, HallOfFame(), known, classes, counters, 0, fitted=fitted)
-        fitting = [dag for dag in self.seeds if dag.size <= self.config.max_size]
-        fitting = [dag for dag in fitting if tree_length(dag) <= self.capacity]
+        fitting = [dag for dag in self.seeds if self.can_hold(dag)]
         seeds = to_forest(fitting, self.evaluate.vocabulary, self.capacity)
         made, kinds = self.children(nobody, 0)
         return self.advanced(
             state, seeds.joined(made), np.append(np.full(len(fitting), FRESH, np.int8), kinds)
+        )
+
+    def can_hold(self, dag: Dag) -> bool:
+        """Return whether a formula is one of those that this search may make."""
+        known = dag.leaves.keys() <= self.leaves.keys() and dag.size <= self.config.max_size
+        return (
+            known
+            and tree_length(dag) <= self.capacity
+            and bool(self.constraints.admits([dag], self.evaluate.vocabulary)[0])
         )
 
     def step(self, state: SearchState) -> SearchState:
@@ -420,10 +428,11 @@ class Search:
         rows, trees = rows[usable], trees.take(usable)
         fitness, code = self._judged(self.evaluate, trees)
         counters["evaluated"] += len(rows)
-        out = found.take(slice(None))
-        for into, new in (*zip(out.trees, trees, strict=True), (out.fitness, fitness), (out.code, code)):
-            into[rows] = new
+        out = found.take(np.arange(len(found)))  # a copy
+        out.trees.code[rows], out.trees.value[rows] = trees.code, trees.value
+        out.trees.length[rows] = trees.length
         out.key[rows], out.size[rows] = key[usable], size[usable]
+        out.fitness[rows], out.code[rows] = fitness, code
         return out
 
     def scored(

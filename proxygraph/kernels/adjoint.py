@@ -32,8 +32,8 @@ from proxygraph.kernels.interpreter import (
     SQUARE,
     SUB,
     TANH,
-    binary,
-    unary,
+    address,
+    elementwise,
 )
 
 
@@ -65,12 +65,11 @@ def values(
             continue
         one = at + 1
         x = columns[code[one] - LEAF, lo : lo + m] if code[one] >= LEAF else node[one, :m]
-        if arity[c] == 1:
-            unary(c, value[at], out, x)
-        else:
+        y = x
+        if arity[c] == 2:
             two = second[at]
             y = columns[code[two] - LEAF, lo : lo + m] if code[two] >= LEAF else node[two, :m]
-            binary(c, out, x, y)
+        elementwise(c, value[at], m, address(out, 0), address(x, 0), address(y, 0))
 
 
 @jit()

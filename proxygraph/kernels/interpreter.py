@@ -2,14 +2,20 @@
 
 A block is a run of whole rows that fits the fast memory of a core, so values pass from one instruction to
 the next without leaving it, and reductions and broadcasts stay within the block. Operands are read where
-they lie. An operator is a few lines here and a row of `proxygraph.ops`, which is what it is tested against.
+they lie, through bare pointers: a view of an array counts references, which costs more than a short loop,
+above all where threads share the array. An operator is a few lines here and a row of `proxygraph.ops`,
+which is what it is tested against.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 
 from proxygraph.compact.forest import ACTIVATION, CODES, ELEMENT, LAYER, POW, ROW
 from proxygraph.jit import jit
@@ -39,105 +45,148 @@ SUM, MEAN, STD, MIN = (CODES[name] for name in ("sum", "mean", "std", "min"))
 MAX, L1, L2, COUNT = (CODES[name] for name in ("max", "l1", "l2", "count"))
 
 
+RIGHT: Final = len(CODES)
+LEFT: Final = 2 * len(CODES)
+"""Added to an operator whose right or left argument is a constant."""
+
+
+# ---- where values lie --------------------------------------------------------------------------------------
+
+
+def _pointer(typing_context: Any, array: Any, entry: Any) -> Any:
+    """The address of an entry of a contiguous array."""
+    kind: Any = types.CPointer(array.dtype)  # type: ignore[no-untyped-call]
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        index = args[1] if args[1].type == ir.IntType(64) else builder.sext(args[1], ir.IntType(64))
+        return builder.gep(data, [index])
+
+    return kind(array, entry), code
+
+
+address: Any = intrinsic(_pointer)
+
+
+@jit(inline="always")
+def _entries(where: int, place: int, start: int, room: int, extent: int, memory: Any) -> Any:
+    """Return the address of a value's entries of the current block.
+
+    `memory` is (store, work, out) of its axis, `room` the entries of a value in work, `extent` elsewhere.
+    """
+    store, work, out = memory
+    if where == STORE:
+        return address(store, place * extent + start)
+    if where == WORK:
+        return address(work, place * room)
+    return address(out, place * extent + start)
+
+
 # ---- elementwise: `out` never overlaps an operand ----------------------------------------------------------
 
 
 @jit()
-def unary(op: int, exponent: float, out: Any, x: Any) -> None:
-    """Apply a unary operator."""
-    n = len(out)
-    if op == NEG:
-        for i in range(n):
-            out[i] = -x[i]
-    elif op == ABS:
-        for i in range(n):
-            out[i] = abs(x[i])
-    elif op == SQUARE:
-        for i in range(n):
-            out[i] = x[i] * x[i]
-    elif op == CUBE:
-        for i in range(n):
-            out[i] = x[i] * x[i] * x[i]
-    elif op == SQRT:
-        for i in range(n):
-            out[i] = np.sqrt(x[i])
-    elif op == INV:
-        one = out.dtype.type(1.0)
-        for i in range(n):
-            out[i] = one / x[i]
-    elif op == RELU:
-        vecmath.relu_into(out, x)
-    elif op == SIGN:
-        vecmath.sign_into(out, x)
-    elif op == EXP:
-        vecmath.exp_into(out, x)
-    elif op == LOG:
-        vecmath.log_into(out, x)
-    elif op == LOG1P:
-        vecmath.log1p_into(out, x)
-    elif op == TANH:
-        vecmath.tanh_into(out, x)
-    elif op == SIGMOID:
-        vecmath.sigmoid_into(out, x)
-    elif op == SIN:
-        vecmath.sin_into(out, x)
-    elif op == COS:
-        vecmath.cos_into(out, x)
-    elif op == POW:
-        vecmath.pow_into(out, x, exponent)
+def elementwise(kind: int, constant: float, n: int, to: Any, left: Any, right: Any) -> None:
+    """Apply an elementwise operator.
 
-
-@jit()
-def binary(op: int, out: Any, x: Any, y: Any) -> None:
-    """Apply a binary operator to two arrays."""
-    n = len(out)
-    if op == ADD:
+    Parameters
+    ----------
+    kind : int
+        An operator, with `RIGHT` or `LEFT` added if that argument is the constant, not NaN.
+    constant : float
+        An argument, or the exponent of pow.
+    n : int
+        Entries.
+    to, left, right : pointers
+        Result and arguments; if there is one argument, it is `left`.
+    """
+    out, x, y = carray(to, (n,)), carray(left, (n,)), carray(right, (n,))
+    c, one = out.dtype.type(constant), out.dtype.type(1.0)
+    if kind == ADD:
         for i in range(n):
             out[i] = x[i] + y[i]
-    elif op == SUB:
+    elif kind == SUB:
         for i in range(n):
             out[i] = x[i] - y[i]
-    elif op == MUL:
+    elif kind == MUL:
         for i in range(n):
             out[i] = x[i] * y[i]
-    elif op == DIV:
+    elif kind == DIV:
         for i in range(n):
             out[i] = x[i] / y[i]
-    elif op == MAXIMUM:
-        vecmath.maximum_into(out, x, y)
-    elif op == MINIMUM:
-        vecmath.minimum_into(out, x, y)
-
-
-@jit()
-def binary_constant(op: int, left: bool, out: Any, x: Any, constant: float) -> None:
-    """Apply a binary operator to an array and a constant, which is the left operand if `left`."""
-    n, c = len(out), out.dtype.type(constant)
-    if c != c:
-        op = ADD  # NaN whatever the operator; the comparisons below would let it go
-    if op == ADD:
+    elif kind == ADD + RIGHT or kind == ADD + LEFT:
         for i in range(n):
             out[i] = x[i] + c
-    elif op == SUB and left:
-        for i in range(n):
-            out[i] = c - x[i]
-    elif op == SUB:
+    elif kind == SUB + RIGHT:
         for i in range(n):
             out[i] = x[i] - c
-    elif op == MUL:
+    elif kind == SUB + LEFT:
+        for i in range(n):
+            out[i] = c - x[i]
+    elif kind == MUL + RIGHT or kind == MUL + LEFT:
         for i in range(n):
             out[i] = x[i] * c
-    elif op == DIV and left:
-        for i in range(n):
-            out[i] = c / x[i]
-    elif op == DIV:
+    elif kind == DIV + RIGHT:
         for i in range(n):
             out[i] = x[i] / c
-    elif op == MAXIMUM:
+    elif kind == DIV + LEFT:
+        for i in range(n):
+            out[i] = c / x[i]
+    elif kind == NEG:
+        for i in range(n):
+            out[i] = -x[i]
+    elif kind == ABS:
+        for i in range(n):
+            out[i] = abs(x[i])
+    elif kind == SQUARE:
+        for i in range(n):
+            out[i] = x[i] * x[i]
+    elif kind == CUBE:
+        for i in range(n):
+            out[i] = x[i] * x[i] * x[i]
+    elif kind == SQRT:
+        for i in range(n):
+            out[i] = np.sqrt(x[i])
+    elif kind == INV:
+        for i in range(n):
+            out[i] = one / x[i]
+    elif kind == EXP:
+        for i in range(n):
+            out[i] = vecmath.exp(x[i])
+    elif kind == LOG:
+        for i in range(n):
+            out[i] = vecmath.log(x[i])
+    elif kind == LOG1P:
+        for i in range(n):
+            out[i] = vecmath.log1p(x[i])
+    elif kind == TANH:
+        for i in range(n):
+            out[i] = vecmath.tanh(x[i])
+    elif kind == SIGMOID:
+        for i in range(n):
+            out[i] = vecmath.sigmoid(x[i])
+    elif kind == SIGN:
+        for i in range(n):
+            out[i] = vecmath.sign(x[i])
+    elif kind == RELU:
+        vecmath.relu_into(out, x)
+    elif kind == SIN:
+        vecmath.sin_into(out, x)
+    elif kind == COS:
+        vecmath.cos_into(out, x)
+    elif kind == POW:
+        vecmath.pow_into(out, x, constant)
+    elif kind == MAXIMUM:
+        for i in range(n):
+            out[i] = vecmath.maximum(x[i], y[i])
+    elif kind == MINIMUM:
+        for i in range(n):
+            out[i] = vecmath.minimum(x[i], y[i])
+    elif kind == MAXIMUM + RIGHT or kind == MAXIMUM + LEFT:
         for i in range(n):
             a = x[i]
             out[i] = c if a < c else a
-    elif op == MINIMUM:
+    elif kind == MINIMUM + RIGHT or kind == MINIMUM + LEFT:
         for i in range(n):
             a = x[i]
             out[i] = c if a > c else a
@@ -264,37 +313,38 @@ def spread(out: Any, x: Any, offsets: Any, first: int) -> None:
 
 
 @jit(inline="always")
-def _entries(where: int, place: int, start: int, n: int, room: int, memory: Any) -> Any:
-    """Return a value's entries of the current block; `memory` is (store, work, out) of its axis."""
-    store, work, out = memory
-    if where == STORE:
-        return store[place + start : place + start + n]
-    if where == WORK:
-        return work[place * room : place * room + n]
-    return out[place + start : place + start + n]
-
-
-@jit()
-def _elementwise(step: Any, literal: float, start: int, n: int, room: int, memory: Any) -> None:
-    """Compute one elementwise instruction."""
-    op = step[OP]
-    out = _entries(step[TO], step[TO_PLACE], start, n, room, memory)
-    if step[A] == LITERAL:
-        y = _entries(step[B], step[B_PLACE], start, n, room, memory)
-        binary_constant(op, True, out, y, literal)
-        return
-    x = _entries(step[A], step[A_PLACE], start, n, room, memory)
-    if step[B] == NOWHERE:
-        unary(op, literal, out, x)
-    elif step[B] == LITERAL:
-        binary_constant(op, False, out, x, literal)
+def _instruction(
+    steps: Any, literal: Any, j: int, start: int, n: int, room: int, extent: int, memory: Any
+) -> None:
+    """Compute an elementwise instruction."""
+    kind, constant = np.int64(steps[j, OP]), literal[j]
+    a, b, a_place, b_place = steps[j, A], steps[j, B], steps[j, A_PLACE], steps[j, B_PLACE]
+    if a == LITERAL or b == LITERAL:
+        if constant != constant:
+            kind = np.int64(ADD)  # NaN whatever the operator; comparisons with it would let it go
+        kind += LEFT if a == LITERAL else RIGHT
+    if a == LITERAL:
+        a, a_place = b, b_place
+    to = _entries(steps[j, TO], steps[j, TO_PLACE], start, room, extent, memory)
+    x = _entries(a, a_place, start, room, extent, memory)
+    if b != NOWHERE and b != LITERAL:
+        y = _entries(b, b_place, start, room, extent, memory)
     else:
-        binary(op, out, x, _entries(step[B], step[B_PLACE], start, n, room, memory))
+        y = x
+    elementwise(kind, constant, n, to, x, y)
 
 
 @jit()
 def run_rows(
-    steps: Any, literal: Any, count: int, starts: Any, first: int, last: int, room: int, memory: Any
+    steps: Any,
+    literal: Any,
+    count: int,
+    starts: Any,
+    first: int,
+    last: int,
+    room: int,
+    extent: int,
+    memory: Any,
 ) -> None:
     """Run a plan that has the row axis only on blocks `first` to `last`.
 
@@ -304,15 +354,22 @@ def run_rows(
         From `proxygraph.kernels.plan.arrange`.
     starts : ndarray of int64
         First row of every block, and the end.
-    room : int
-        Rows of the longest block.
+    room, extent : int
+        Rows of the longest block, and of the table.
     memory : tuple of three ndarray
         Store, work and out, of one dtype; work is this thread's own.
     """
     for block in range(first, last):
         start = starts[block]
         for j in range(count):
-            _elementwise(steps[j], literal[j], start, starts[block + 1] - start, room, memory)
+            _instruction(steps, literal, j, start, starts[block + 1] - start, room, extent, memory)
+
+
+@jit(inline="always")
+def _group_entries(where: int, place: int, start: int, n: int, axis: int, sizes: Any, memory: Any) -> Any:
+    """Return a value's entries of the current block as an array."""
+    room, extent = sizes
+    return carray(_entries(where, place, start, room[axis], extent[axis], memory), (n,))
 
 
 @jit()
@@ -323,7 +380,7 @@ def run_ragged(
     starts: Any,
     first: int,
     last: int,
-    room: Any,
+    sizes: Any,
     coarse: Any,
     fine: Any,
     offsets: Any,
@@ -337,8 +394,8 @@ def run_ragged(
         From `proxygraph.kernels.plan.arrange`.
     starts : ndarray of int64, shape (4, blocks + 1)
         First entry of every block on every axis, and the end.
-    room : ndarray of int64, shape (4,)
-        Entries of the longest block on every axis.
+    sizes : tuple of two ndarray of int64, shape (4,)
+        Entries of the longest block, and of the table, on every axis.
     coarse, fine : tuple
         Memories (store, work, out) of row and layer, and of element and activation.
     offsets : tuple of five ndarray
@@ -348,6 +405,7 @@ def run_ragged(
     """
     row, layer = coarse
     element, activation = fine
+    room, extent = sizes
     row_layer, layer_element, layer_activation, row_element, row_activation = offsets
     for block in range(first, last):
         r, s = starts[ROW, block], starts[LAYER, block]
@@ -356,40 +414,40 @@ def run_ragged(
         n_e, n_a = starts[ELEMENT, block + 1] - e, starts[ACTIVATION, block + 1] - a
         for j in range(count):
             step = steps[j]
-            op, axis, to = step[OP], step[AXIS], step[B_PLACE]
+            op, axis, to = np.int64(step[OP]), step[AXIS], step[B_PLACE]
             if op == SPREAD:
                 if axis == ROW:
-                    x = _entries(step[A], step[A_PLACE], r, n_r, room[ROW], row)
+                    x = _group_entries(step[A], step[A_PLACE], r, n_r, ROW, sizes, row)
                 else:
-                    x = _entries(step[A], step[A_PLACE], s, n_s, room[LAYER], layer)
+                    x = _group_entries(step[A], step[A_PLACE], s, n_s, LAYER, sizes, layer)
                 if to == LAYER:
-                    out = _entries(step[TO], step[TO_PLACE], s, n_s, room[LAYER], layer)
+                    out = _group_entries(step[TO], step[TO_PLACE], s, n_s, LAYER, sizes, layer)
                     spread(out, x, row_layer, r)
                 elif to == ELEMENT:
-                    target = _entries(step[TO], step[TO_PLACE], e, n_e, room[ELEMENT], element)
+                    target = _group_entries(step[TO], step[TO_PLACE], e, n_e, ELEMENT, sizes, element)
                     spread(target, x, row_element if axis == ROW else layer_element, r if axis == ROW else s)
                 else:
-                    target = _entries(step[TO], step[TO_PLACE], a, n_a, room[ACTIVATION], activation)
+                    target = _group_entries(step[TO], step[TO_PLACE], a, n_a, ACTIVATION, sizes, activation)
                     groups = row_activation if axis == ROW else layer_activation
                     spread(target, x, groups, r if axis == ROW else s)
             elif step[B] == NOWHERE and axis != to:
                 if axis == LAYER:
-                    out = _entries(step[TO], step[TO_PLACE], r, n_r, room[ROW], row)
-                    x = _entries(step[A], step[A_PLACE], s, n_s, room[LAYER], layer)
+                    out = _group_entries(step[TO], step[TO_PLACE], r, n_r, ROW, sizes, row)
+                    x = _group_entries(step[A], step[A_PLACE], s, n_s, LAYER, sizes, layer)
                     reduce(op, out, x, row_layer, counts[0], r)
                 else:
-                    out = _entries(step[TO], step[TO_PLACE], s, n_s, room[LAYER], layer)
+                    out = _group_entries(step[TO], step[TO_PLACE], s, n_s, LAYER, sizes, layer)
                     if axis == ELEMENT:
-                        fx = _entries(step[A], step[A_PLACE], e, n_e, room[ELEMENT], element)
+                        fx = _group_entries(step[A], step[A_PLACE], e, n_e, ELEMENT, sizes, element)
                         reduce(op, out, fx, layer_element, counts[1], s)
                     else:
-                        fx = _entries(step[A], step[A_PLACE], a, n_a, room[ACTIVATION], activation)
+                        fx = _group_entries(step[A], step[A_PLACE], a, n_a, ACTIVATION, sizes, activation)
                         reduce(op, out, fx, layer_activation, counts[2], s)
             elif axis == ROW:
-                _elementwise(step, literal[j], r, n_r, room[ROW], row)
+                _instruction(steps, literal, j, r, n_r, room[ROW], extent[ROW], row)
             elif axis == LAYER:
-                _elementwise(step, literal[j], s, n_s, room[LAYER], layer)
+                _instruction(steps, literal, j, s, n_s, room[LAYER], extent[LAYER], layer)
             elif axis == ELEMENT:
-                _elementwise(step, literal[j], e, n_e, room[ELEMENT], element)
+                _instruction(steps, literal, j, e, n_e, room[ELEMENT], extent[ELEMENT], element)
             else:
-                _elementwise(step, literal[j], a, n_a, room[ACTIVATION], activation)
+                _instruction(steps, literal, j, a, n_a, room[ACTIVATION], extent[ACTIVATION], activation)

@@ -7,8 +7,8 @@ on the layer and row axes in float64; what is reported is computed again by the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, Final
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,9 +38,24 @@ BLOCK_BYTES: Final = 8192
 """Bytes of one value of one block: a handful of them fits the first cache of a core."""
 BATCH: Final = 1024
 """Trees that are planned together."""
+FEW: Final = 64
+"""Trees for which another thread is worth the while."""
+SHORT: Final = 16_384
+"""Rows up to which threads share trees rather than rows: planning, which one thread does, weighs there."""
 MAX_SLOTS: Final = 1 << 16
 
 Array = NDArray[Any]
+
+
+class _Plan(NamedTuple):
+    """What is to be done for one batch, from `proxygraph.kernels.plan`."""
+
+    nodes: Nodes
+    roots: NDArray[np.int32]
+    steps: NDArray[np.int32]
+    literal: NDArray[np.float64]
+    n_steps: int
+    slots: NDArray[np.int64]
 
 
 class Population:
@@ -51,7 +66,8 @@ class Population:
     table : StatTable
         The rows to score.
     threads : int
-        Blocks of rows are shared out over so many threads; the values do not depend on it.
+        Formulas (on short tables) or blocks of rows are shared out over so many threads; the values do not
+        depend on it.
     memory : int
         Bytes for values kept between calls, half of them on the row and half on the layer axis.
     dtype : {float64, float32}
@@ -74,6 +90,7 @@ class Population:
         self._pool: ThreadPoolExecutor | None = None
         self._plans = 0
         self._ragged = bool(table.offsets)
+        self._share_trees = threads > 1 and not self._ragged and table.n_rows <= SHORT
         self._offsets, self._counts = _groups(table)
         self._extent = np.array([table.n_rows, *(table.size(axis) for axis in AXES[1:])], np.int64)
         fine = [c for name, c in table.columns.items() if table.leaves[name].axis in AXES[2:]]
@@ -94,7 +111,8 @@ class Population:
             per_row = np.max([np.diff(o) for o in (row_layer, *row_fine)], axis=0)
             width = self._fine_dtype.itemsize
         ends = np.cumsum(per_row)
-        room = max(1, min(BLOCK_BYTES // width, -(-int(per_row.sum()) // self.threads)))
+        sharing = 1 if self._share_trees else self.threads
+        room = max(1, min(BLOCK_BYTES // width, -(-int(per_row.sum()) // sharing)))
         rows = [0]
         while rows[-1] < n:
             before = int(ends[rows[-1] - 1]) if rows[-1] else 0
@@ -119,12 +137,14 @@ class Population:
             for i, name in enumerate(names):
                 with np.errstate(over="ignore"):
                     store[i * n : (i + 1) * n] = table.columns[name]
-                place[list(table.leaves).index(name)] = i * n
+                place[list(table.leaves).index(name)] = i
             stores.append(store)
-        base = np.array([len(s) - kept * n for s, kept, n in zip(stores, slots, self._extent, strict=True)])
+        axes = [leaf.axis for leaf in table.leaves.values()]
+        base = np.array([axes.count(axis) for axis in AXES[:2]], np.int64)
         keys = (np.zeros(slots[0], np.uint64), np.zeros(slots[1], np.uint64))
         stamps = (np.zeros(slots[0], np.int64), np.zeros(slots[1], np.int64))
-        return Memory(keys, stamps, base[:2], self._extent[:2], np.zeros(2, np.int64)), stores, place
+        made = (np.zeros(slots[0], np.int64), np.zeros(slots[1], np.int64))
+        return Memory(keys, stamps, made, base, np.zeros(2, np.int64)), stores, place
 
     @property
     def kept(self) -> tuple[int, int]:
@@ -187,8 +207,7 @@ class Population:
                 out[others] = self._by_columns(trees)
             return out
         out = np.empty((len(forest.length), self.table.n_rows), self.dtype)
-        for first in range(0, len(out), BATCH):
-            self._run(forest.take(slice(first, first + BATCH)), out[first : first + BATCH].reshape(-1))
+        self._run(forest, out)
         return out
 
     def over_constants(self, dag: Dag, constants: ArrayLike) -> Array:
@@ -218,14 +237,41 @@ class Population:
         trees.value[:, places] = values
         return self.run(trees)
 
-    def _run(self, trees: Forest, out: Array) -> None:
-        """Run one batch; `out` is flat."""
+    def _run(self, forest: Forest, out: Array) -> None:
+        """Run batch after batch; with several threads on a short table, as many batches at a time."""
+        at_once, size = 1, BATCH
+        if self._share_trees and len(out) >= 2 * FEW:
+            at_once = self.threads
+            size = min(BATCH, max(FEW, -(-len(out) // self.threads)))
+            self._pool = self._pool or ThreadPoolExecutor(self.threads)
+        self._plans += at_once  # all plans before have been run: they are settled for the first one
+        begun: list[Future[None]] = []
+        try:
+            for first in range(0, len(out), size):
+                if len(begun) >= at_once:
+                    begun[-at_once].result()
+                plan = self._planned(forest.take(slice(first, first + size)), at_once)
+                results = out[first : first + size].reshape(-1)
+                if at_once > 1 and self._pool is not None:
+                    begun.append(self._pool.submit(self._alone, plan, results))
+                else:
+                    self._shared(plan, results)
+            for future in begun[-at_once:]:
+                future.result()
+        except BaseException:
+            wait(begun)
+            for keys in self._memory.key:  # what the plan promised may not be there
+                keys[:] = 0
+            raise
+
+    def _planned(self, trees: Forest, at_once: int) -> _Plan:
+        """Return the plan of one batch; `at_once` plans, this one included, may be running."""
         symbols, n_leaves = self.vocabulary.symbols, len(self.vocabulary.names)
-        most = 2 * int(trees.length.sum()) + n_leaves
+        most = (2 if self._ragged else 1) * int(trees.length.sum()) + n_leaves
         nodes, roots = Nodes.empty(most), np.empty(len(trees.length), np.int32)
         scratch = np.empty(1 << (2 * most).bit_length(), np.int32)
         n = collect_parts(trees, symbols, nodes, scratch, roots)
-        steps, literal, slots = np.empty((n, FIELDS), np.int64), np.empty(n), np.empty(4, np.int64)
+        steps, literal, slots = np.empty((n, FIELDS), np.int32), np.empty(n), np.empty(4, np.int64)
         self._plans += 1
         count = arrange(
             nodes,
@@ -235,59 +281,57 @@ class Population:
             symbols,
             self._memory,
             self._plans,
-            self._extent,
+            self._plans - at_once,
             self._leaf_place,
             steps,
             literal,
             slots,
         )
+        return _Plan(nodes, roots, steps, literal, count, slots)
 
-        def work(share: range) -> None:
-            passing = [
-                np.empty(int(s * r), store.dtype)
-                for s, r, store in zip(slots, self._room, self._stores, strict=True)
-            ]
-            row, layer, element, activation = (
-                (store, room, out if k == ROW else room)
-                for k, (store, room) in enumerate(zip(self._stores, passing, strict=True))
+    def _alone(self, plan: _Plan, out: Array) -> None:
+        """Run a plan on all blocks; `out` is flat."""
+        self._work(plan, out, range(self._starts.shape[1] - 1))
+        finish(plan.nodes, plan.roots, self.table.n_rows, self._stores[ROW], out)
+
+    def _work(self, plan: _Plan, out: Array, share: range) -> None:
+        """Run a plan on some blocks."""
+        passing = [
+            np.empty(int(s * r), store.dtype)
+            for s, r, store in zip(plan.slots, self._room, self._stores, strict=True)
+        ]
+        row, layer, element, activation = (
+            (store, room, out if k == ROW else room)
+            for k, (store, room) in enumerate(zip(self._stores, passing, strict=True))
+        )
+        what = (plan.steps, plan.literal, plan.n_steps)
+        if self._ragged:
+            interpreter.run_ragged(
+                *what,
+                self._starts,
+                share.start,
+                share.stop,
+                (self._room, self._extent),
+                (row, layer),
+                (element, activation),
+                self._offsets,
+                self._counts,
             )
-            if self._ragged:
-                interpreter.run_ragged(
-                    steps,
-                    literal,
-                    count,
-                    self._starts,
-                    share.start,
-                    share.stop,
-                    self._room,
-                    (row, layer),
-                    (element, activation),
-                    self._offsets,
-                    self._counts,
-                )
-            else:
-                interpreter.run_rows(
-                    steps, literal, count, self._starts[ROW], share.start, share.stop, self._room[ROW], row
-                )
+        else:
+            room, extent = self._room[ROW], self._extent[ROW]
+            interpreter.run_rows(*what, self._starts[ROW], share.start, share.stop, room, extent, row)
 
-        try:
-            self._shared(work)
-        except BaseException:
-            for keys in self._memory.key:  # what the plan promised may not be there
-                keys[:] = 0
-            raise
-        finish(nodes, roots, self.table.n_rows, self._stores[ROW], out)
-
-    def _shared(self, work: Any) -> None:
-        """Share the blocks out over the threads."""
-        shares = list(_shares(self._starts.shape[1] - 1, self.threads))
+    def _shared(self, plan: _Plan, out: Array) -> None:
+        """Run a plan, its blocks shared out over the threads; `out` is flat."""
+        shares = list(_shares(self._starts.shape[1] - 1, 1 if self._share_trees else self.threads))
         if len(shares) == 1:
-            work(shares[0])
+            self._alone(plan, out)
             return
         self._pool = self._pool or ThreadPoolExecutor(self.threads)
-        done = wait([self._pool.submit(work, share) for share in shares]).done
+        done = wait([self._pool.submit(self._work, plan, out, share) for share in shares]).done
         for future in done:
             future.result()
+        finish(plan.nodes, plan.roots, self.table.n_rows, self._stores[ROW], out)
 
 
 def _shares(n: int, parts: int) -> Iterator[range]:

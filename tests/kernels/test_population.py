@@ -415,7 +415,7 @@ def test_the_counters_of_memory_are_true():
     assert kernel.kept == (3, 4)
     # what is found is what is used
     for axis in (ROW, LAYER):
-        kernel._stores[axis][kernel._memory.base[axis] :] = np.nan
+        kernel._stores[axis][kernel._memory.base[axis] * kernel._extent[axis] :] = np.nan
     assert np.isnan(kernel(dags)).all()
     assert kernel.kept == (5, 4)
     forgetful = Population(table, memory=0)
@@ -473,6 +473,58 @@ def test_threads_change_no_value(threads: int, memory: int, make: str):
     kernel = Population(table, threads, memory)
     for _ in range(2):
         np.testing.assert_array_equal(kernel(dags), alone)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("memory", [0, 40_000, 64_000_000])
+def test_threads_that_share_formulas_change_no_value(
+    threads: int, memory: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(population, "FEW", 8)
+    monkeypatch.setattr(population, "BATCH", 16)
+    rng = np.random.default_rng(41)
+    table = table_of_rows(42, 100)
+    some = [random_dag(rng, ROW_LEAVES) for _ in range(30)]
+    dags = [some[i] for i in rng.integers(0, 30, 150)]  # much to be found again
+    kernel = Population(table, threads, memory)
+    assert kernel._share_trees
+    alone = Population(table, memory=0)(dags)
+    for _ in range(3):
+        np.testing.assert_array_equal(kernel(dags), alone)
+    assert (kernel.kept[0] > 0) == (memory > 0)
+
+
+def test_a_plan_counts_on_nothing_that_may_not_be_computed_yet():
+    kernel = Population(table_of_rows(43, 50), memory=2 * plan.WAYS * 50 * 8)  # one set of slots
+
+    def planned(k: float, at_once: int) -> int:
+        dag = parse(f"sin(exp(x * {k})) + cos(exp(x * {k}))", ROW_LEAVES)
+        return kernel._planned(to_forest([dag], kernel.vocabulary, tree_length(dag)), at_once).n_steps
+
+    kernel._plans = 2  # as `run` does: what was before is settled
+    fresh = planned(0.5, 2)
+    assert planned(0.5, 2) == fresh  # the first may still be running
+    assert planned(0.5, 2) == fresh - 2  # exp and its argument are found: the first has been run
+    for k in range(1, 12):
+        planned(k, 20)
+    assert kernel._memory.made[0].max() <= 5  # no slot of plans that may be running is taken from them
+    assert planned(0.5, 1) == fresh - 2
+
+
+def test_an_error_in_a_thread_that_runs_formulas_is_raised(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(44)
+    table = table_of_rows(45, 40)
+    dags = [random_dag(rng, ROW_LEAVES) for _ in range(150)]
+    kernel = Population(table, threads=2)
+    with monkeypatch.context() as broken:
+
+        def interrupted(*args: Any) -> None:
+            raise ZeroDivisionError
+
+        broken.setattr(interpreter, "run_rows", interrupted)
+        with pytest.raises(ZeroDivisionError):
+            kernel(dags)
+    np.testing.assert_array_equal(kernel(dags), Population(table, memory=0)(dags))
 
 
 def test_an_error_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch):
@@ -533,7 +585,7 @@ class Symbolic:
         monkeypatch.setattr(population, "arrange", watched)
 
     def check(self, count: int, *args: Any) -> None:
-        nodes, _, _, roots, _, memory, _, extent, _, steps, literal, slots = args
+        nodes, _, _, roots, _, memory, _, _, _, steps, literal, slots = args
         self.plans += 1
         self.instructions += count
         for key in [key for key in self.held if key[1] in (plan.WORK, plan.OUT)]:
@@ -564,15 +616,14 @@ class Symbolic:
             if to[1] == plan.WORK:
                 assert 0 <= to[2] < slots[to_axis]
             elif to[1] == plan.STORE:
-                base, size = memory.base[to_axis], memory.extent[to_axis]
                 assert to_axis in (ROW, LAYER)
-                assert to[2] >= base
-                assert (to[2] - base) % max(1, size) == 0
-                assert to[2] + size <= len(self.kernel._stores[to_axis])
+                assert to[2] >= memory.base[to_axis]
+                extent = self.kernel._extent[to_axis]
+                assert (to[2] + 1) * extent <= len(self.kernel._stores[to_axis])
             else:
                 assert to[1] == plan.OUT
                 assert to_axis == ROW
-                assert to[2] in [i * extent[ROW] for i in range(len(roots))]
+                assert 0 <= to[2] < len(roots)
             assert to not in unread, f"instruction {unread.get(to)} was for nothing"
             assert (to_axis, symbol) not in made, f"{symbol} is computed twice"
             made.add((to_axis, symbol))
