@@ -148,8 +148,24 @@ def test_rationals_are_exact(n: int, d: float) -> None:
 
 @pytest.mark.parametrize(
     "number",
-    [2 * math.pi, math.pi / 2, math.pi, math.e, math.sqrt(2.0), 1e-7, 1e5, 0.1, 6.67e-11, 4 * math.pi / 3]
-    + [1 / (4 * math.pi), 1 / math.sqrt(2 * math.pi), 2 / 7, 10.0, -24.3, 0.0],
+    [
+        2 * math.pi,
+        math.pi / 2,
+        math.pi,
+        math.e,
+        math.sqrt(2.0),
+        1e-7,
+        1e5,
+        0.1,
+        6.67e-11,
+        4 * math.pi / 3,
+        1 / (4 * math.pi),
+        1 / math.sqrt(2 * math.pi),
+        2 / 7,
+        10.0,
+        -24.3,
+        0.0,
+    ],
 )
 def test_well_known_numbers_are_met(number: float) -> None:
     assert is_simple(number)
@@ -175,7 +191,7 @@ def test_random_numbers_are_not_simple() -> None:
     [
         ("x*exp(-0.5*x)", "0.5*x*exp(-x/3) + 2", [-1 / 3, 0.5, 2.0]),
         ("sin(6*x)", "sin(6.283185307179586*x)", [2 * math.pi]),
-        ("exp(-0.4*x*x)", "0.3989422804014327*exp(-x*x/2)", [-0.5, 1 / math.sqrt(2 * math.pi)]),
+        ("exp(-0.4*x*x)", "0.3989422804014327*exp(-x*x/2)", [1 / math.sqrt(2 * math.pi)]),
         ("y/(x + 2)", "1.57 + 24.3*y/(x + 0.1)", [0.1, 1.57, 24.3]),
         ("exp(0.8*x) + y", "exp(x) + y", []),
     ],
@@ -185,6 +201,7 @@ def test_exact_formulas_are_recovered_with_exact_constants(
 ) -> None:
     found = recovered(start, true)
     assert sorted(constants_of(found).tolist()) == wanted
+    np.testing.assert_allclose(values(found), values(formula(true)), rtol=1e-14)
 
 
 def test_odd_constants_keep_all_digits() -> None:
@@ -220,6 +237,8 @@ def test_a_score_of_any_kind_serves() -> None:
         find_objective("spearman").fitness(values(d)[None], target)[0]
     )
     assert snapped(formula("x + 2.000013*y"), score, 1e-6) == snapped(formula("x + 2*y"), score)
-    assert 2.000013 in constants_of(snapped(formula("x + 2.000013*y"), lambda d: -abs(constants_of(d) - 2.000013).sum(), 0.0))
+    assert 2.000013 in constants_of(
+        snapped(formula("x + 2.000013*y"), lambda d: -abs(constants_of(d).sum() - 2.000013), 0.0)
+    )
     with pytest.raises(ConfigError, match="tolerance -1"):
         snapped(formula("x"), score, -1)
