@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -14,88 +13,22 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from proxygraph.errors import ConfigError, ProxyGraphError, StorageError
+from proxygraph.errors import ProxyGraphError
+from proxygraph.estimators.files import plain, read, write
 from proxygraph.estimators.formula import BadInput, Formula, Front, portions, values
 from proxygraph.infix import parse
 from proxygraph.leaves import Leaf
 from proxygraph.ops import OPS
-from proxygraph.run import RunFolder
 from proxygraph.table import StatTable
 
 if TYPE_CHECKING:
-    import sympy
-
     from proxygraph.estimators.searched import Plan
     from proxygraph.objective import Objective
     from proxygraph.search import SearchState
 
-FORMAT, VERSION = "proxygraph.estimator", 1
 HOLD_OUT_FROM, HOLD_OUT = 100, 0.25
 """By default a quarter of the rows is held out where there are 100 or more."""
 Floats = NDArray[np.float64]
-E = TypeVar("E", bound=type)
-
-PARAMETERS = """Parameters
-    ----------
-    objective : str or Objective, optional
-        OBJECTIVE
-    generations : int or None, default=100
-        The search ends after so many generations; None for no such end.
-    time_budget : float or None
-        Seconds per target after which the search ends. The result then depends on the machine.
-    max_evaluations : int or None
-        The search of a target ends after the generation in which so many formulas have been scored.
-    population : int or None
-        Formulas that live at the same time; None: 1000 on tables, 400 on networks.
-    max_size : int, default=15
-        Most nodes of a formula while searching; sign, scale and offset come on top.
-    parsimony : float, default=0.001
-        Fitness that a node costs while searching.
-    operators : sequence of str or None
-        Names of operators; None: all that suit the data.
-    initial : sequence of str or None
-        Formulas to start from, as text.
-    validation_fraction : float, "auto" or None, default="auto"
-        Share of the rows that the search does not see and on which the best formula of the front is chosen;
-        its constants are then fitted to all rows. "auto" is a quarter of 100 rows or more, none of fewer.
-        None, or without rows held out: the formula where the loss falls most per node (PySR's rule).
-    simplify : bool, default=False
-        Let sympy look for smaller forms of the results, in a process of its own.
-    warm_start : bool, default=False
-        Start from the formulas of the last fit.
-    callback : callable or None
-        Called with the `SearchState` after every generation; the search ends when it returns something true.
-    random_state : int, RandomState or None
-    n_jobs : int or None
-        Threads; the result does not depend on it. -1 for all processors.
-    verbose : int, default=0
-        1: a line every second; 2: a line every generation.
-
-    Attributes
-    ----------
-    front_ : list of dict
-        The formulas from small to large, each better on the rows of the fit than all smaller ones: "size",
-        "score" (R² or the rank correlation, on all rows of the fit), "validation" (on the rows held out, if
-        any, before the constants saw them), "formula", "latex". One such list per target if `y` has columns.
-    equations_ : list of dict
-        The same.
-    best_index_ : int or list of int
-        Position of the formula that `predict` uses.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        If `X` has names of columns. Formulas use them, in backticks where they are no identifiers; without
-        names the columns are x0, x1, ..."""
-
-
-def documented(objective: str) -> Callable[[E], E]:
-    """Return a decorator that puts the shared parameters and attributes into the docstring of a class."""
-
-    def decorate(cls: E) -> E:
-        doc = cls.__doc__ or ""
-        cls.__doc__ = doc.replace("PARAMETERS", PARAMETERS.replace("OBJECTIVE", objective))
-        return cls
-
-    return decorate
 
 
 class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
@@ -207,7 +140,9 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
     def _halls(self, table: StatTable) -> list[tuple[Any, ...]]:
         """Return the formulas of the last fit that the table has the columns for."""
         return [
-            tuple(dag for dag in one.hall if all(table.leaves.get(n) == leaf for n, leaf in dag.leaves.items()))
+            tuple(
+                dag for dag in one.hall if all(table.leaves.get(n) == leaf for n, leaf in dag.leaves.items())
+            )
             for one in getattr(self, "_fronts", ())
         ]
 
@@ -348,8 +283,8 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         """Return a formula as text, which `proxygraph.parse` reads; a list for several targets."""
         return self._shown(lambda one: one.record["formula"], index)
 
-    def sympy(self, index: int | Sequence[int] | None = None) -> sympy.Expr | list[sympy.Expr]:
-        """Return a formula as a sympy expression; a list for several targets."""
+    def sympy(self, index: int | Sequence[int] | None = None) -> Any:
+        """Return a formula as a ``sympy.Expr``; a list for several targets."""
         from proxygraph.symbolic import to_sympy
 
         return self._shown(lambda one: to_sympy(one.dag), index)
@@ -383,10 +318,8 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "front_")
         names = getattr(self, "feature_names_in_", None)
         content = {
-            "format": FORMAT,
-            "version": VERSION,
             "class": type(self).__name__,
-            "parameters": {k: v for k, v in self.get_params(deep=False).items() if _is_plain(v)},
+            "parameters": plain(self.get_params(deep=False)),
             "features": self.n_features_in_,
             "names": None if names is None else [str(name) for name in names],
             "ragged": self._ragged,
@@ -394,11 +327,7 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
             "many": self._many,
             "targets": [front.to_json() for front in self._fronts],
         }
-        path = Path(path)
-        try:
-            RunFolder(path.parent).write(path.name, json.dumps(content, indent=2, default=_number) + "\n")
-        except StorageError as error:
-            raise StorageError(f"{path}: cannot be written: {error.__context__}") from None
+        write(Path(path), content)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -409,23 +338,11 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         ValueError
             If the file is missing, damaged, of another version or holds another estimator.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{path}: cannot be read: {error}") from None
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise BadInput(f"{path}: no estimator of proxygraph; write one with save()")
-        if (data.get("version"), data.get("class")) != (VERSION, cls.__name__):
-            raise BadInput(
-                f"{path}: a {data.get('class')} of version {data.get('version')}; this reads "
-                f"{cls.__name__} of version {VERSION}"
-            )
+        data = read(Path(path), cls.__name__)
         try:
             return cls(**data["parameters"])._restored(data)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ProxyGraphError) as error:
             raise BadInput(f"{path}: damaged: {error!r}") from None
-        except ProxyGraphError as error:
-            raise BadInput(f"{path}: damaged: {error}") from None
 
     def _restored(self, data: Mapping[str, Any]) -> Self:
         """Take over what a file says."""
@@ -445,7 +362,9 @@ def _weights(weights: ArrayLike | None, n: int) -> Floats | None:
         return None
     checked = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if checked.shape != (n,):
-        raise BadInput(f"sample_weight has the shape {checked.shape}; one number for each of {n} rows is needed")
+        raise BadInput(
+            f"sample_weight has the shape {checked.shape}; one number for each of {n} rows is needed"
+        )
     if (checked < 0.0).any():
         raise BadInput(f"sample_weight: {checked.min()} is negative")
     if (checked > 0.0).sum() < 2:
@@ -456,15 +375,3 @@ def _weights(weights: ArrayLike | None, n: int) -> Floats | None:
 def same_length(*arrays: Any) -> None:
     """Raise scikit-learn's error unless all have as many rows."""
     check_consistent_length(*arrays)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether JSON holds a parameter."""
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str, np.number))
-
-
-def _number(value: Any) -> Any:
-    """Return a numpy number as Python's."""
-    return value.item()

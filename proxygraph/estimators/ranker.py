@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
-from proxygraph.estimators.base import FormulaEstimator, documented, same_length
+from proxygraph.estimators.base import FormulaEstimator, same_length
+from proxygraph.estimators.docs import documented
 from proxygraph.estimators.formula import BadInput
 from proxygraph.table import StatTable
 
@@ -19,7 +20,7 @@ class ProxyRanker(FormulaEstimator):
 
     `X` may be a `StatTable` with statistics of networks on several axes, beside arrays and DataFrames.
 
-    PARAMETERS
+    {parameters}
 
     Examples
     --------

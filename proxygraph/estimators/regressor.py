@@ -9,14 +9,15 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from proxygraph.estimators.base import FormulaEstimator, documented
+from proxygraph.estimators.base import FormulaEstimator
+from proxygraph.estimators.docs import documented
 
 
 @documented('"r2" (by default) or "mse".')
 class SymbolicRegressor(RegressorMixin, FormulaEstimator):  # type: ignore[misc]
     """Formulas that predict a target, found by a search.
 
-    PARAMETERS
+    {parameters}
 
     Examples
     --------
@@ -37,6 +38,7 @@ class SymbolicRegressor(RegressorMixin, FormulaEstimator):  # type: ignore[misc]
         """
         predicted = self.predict(X)
         y = np.asarray(y, np.float64)
-        mean = np.broadcast_to(np.average(y, axis=0, weights=sample_weight), predicted.shape)
+        weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        mean = np.broadcast_to(np.average(y, axis=0, weights=weights), predicted.shape)
         finite = np.where(np.isfinite(predicted), predicted, mean)
         return float(r2_score(y, finite, sample_weight=sample_weight))

@@ -262,7 +262,7 @@ def _final(dag: Dag, plain: Floats, data: _Data, rows: Rows) -> tuple[Dag, float
     number = data.number(values(finished, data.parts)[rows], rows)
     if data.objective.kind == "fit":
         bare = data.number(plain[rows], rows)
-        if bare >= number - LOSS_FLOOR:
+        if np.isfinite(bare) and bare >= number - LOSS_FLOOR:
             finished, number = canonical(dag), bare
     # parsed: the nodes in the order in which a file gives them back
     return parse(text(finished), data.leaves), number

@@ -49,7 +49,7 @@ class Weighted(Objective):
         r = np.full(len(values), np.nan)
         for i in np.flatnonzero(np.isfinite(values).all(axis=1)):
             r[i] = self._statistic(values[i], target, self.weights)
-        return np.abs(r) if self.kind == "rank" else r * r
+        return np.asarray(np.abs(r) if self.kind == "rank" else r * r)
 
     def judged(self, values: Floats, target: Floats, threads: int = 1) -> tuple[Floats, NDArray[np.uint64]]:
         """Return fitness and class of every row of `values`: formulas of equal fitness are one class."""
@@ -83,7 +83,8 @@ class Weighted(Objective):
                 value = self._statistic(x, y, w)
             else:
                 with np.errstate(all="ignore"):
-                    value = 1.0 - _mean((y - x) ** 2, w) / _mean((y - _mean(y, w)) ** 2, w)
+                    total = _mean((y - _mean(y, w)) ** 2, w)
+                    value = 1.0 - _mean((y - x) ** 2, w) / total if total > 0.0 else np.nan
         return {
             self.metric: float(value) if np.isfinite(value) else None,
             "n": int(x.size),
