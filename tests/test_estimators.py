@@ -21,10 +21,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from proxygraph import ProxyRanker, StatTable, SymbolicRegressor, parse
 from proxygraph.errors import ConfigError, StorageError
-from proxygraph.estimators.weighted import weighted
+from proxygraph.estimators.formula import Formula
+from proxygraph.estimators.searched import _Candidate, _chosen_on_rows, _Data
+from proxygraph.estimators.weighted import NUMPY, weighted
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.leaves import STATISTICS, Leaf
-from proxygraph.objective import OBJECTIVES
+from proxygraph.objective import OBJECTIVES, Objective
 from proxygraph.program import lower
 from proxygraph.scores import Scores
 from tests.strategies import random_table
@@ -95,6 +97,30 @@ def test_rows_held_out_speak_against_a_formula_that_fits_noise():
     assert best["validation"] is not None
     assert best["size"] < last["size"]
     assert best["score"] < last["score"]
+
+
+@pytest.mark.parametrize(("noise", "chosen"), [(1.0, 0), (1.2, 1)])
+def test_a_smaller_formula_is_chosen_unless_the_rows_held_out_are_sure(noise, chosen):
+    table = StatTable.from_columns(None, {"x": np.arange(400.0), "z": np.ones(400)})
+    rows = np.arange(400)
+    error = np.ones(400)
+    other = np.where(rows == 0, 1.5, np.where(rows == 1, 0.5, 1.0))  # worse on one row, better on one
+    y = table.columns["x"].astype(float)
+    small, large = (
+        _Candidate(Formula(parse(text, table.leaves), 1.0 - 1.0 / k, -np.mean(e**2)), 0, y + e)
+        for k, (text, e) in enumerate([("x", noise * other), ("x + z", error)], 2)
+    )
+    best = _chosen_on_rows([small, large], _Data([table], y, None, OBJECTIVES["r2"]), rows)
+    assert (small, large).index(best) == chosen
+    assert np.mean((large.unseen - y) ** 2) < np.mean((small.unseen - y) ** 2)
+
+
+def test_a_row_without_a_score_ranks_last(monkeypatch):
+    model = ProxyRanker(**TINY)
+    monkeypatch.setattr(ProxyRanker, "predict", lambda self, X: np.array(X, float)[:, 0])
+    X, y = [[np.nan], [5.0], [-6.0], [7.0]], [9.0, 1.0, 2.0, 3.0]
+    assert model.score(X, y) == pytest.approx(spearmanr([-7.0, 5.0, -6.0, 7.0], y).statistic)
+    assert model.score([[1.0], [1.0]], [1.0, 2.0]) == 0.0
 
 
 def test_without_rows_held_out_the_steepest_fall_of_loss_decides():
@@ -200,6 +226,18 @@ def test_initial_formulas_are_met():
     given = SymbolicRegressor(**TINY, initial=["tanh(x0 * x1 / x2)"]).fit(X, y)
     assert given.score(X, y) > 1.0 - 1e-9
     assert SymbolicRegressor(**TINY).fit(X, y).score(X, y) < 1.0 - 1e-9
+
+
+def test_sympy_makes_formulas_smaller_on_request():
+    X, _ = data()
+    few = {"operators": ["mul", "sin", "cos", "square", "add"], "generations": 1, "population": 10}
+    long = "square(sin(x0)) * x1 * x2 + square(cos(x0)) * x1 * x2"
+    fits = [
+        SymbolicRegressor(**few, random_state=0, initial=[long], simplify=simplify).fit(X, X[:, 1] * X[:, 2])
+        for simplify in (False, True)
+    ]
+    assert fits[0].front_[-1]["size"] > 3
+    assert fits[1].formula() == "x1 * x2"
 
 
 def test_verbose_prints_a_line_per_generation(capsys):
@@ -316,10 +354,13 @@ def test_weights_decide_which_rows_count(make):
     for bad, message in ((-front, "negative"), (np.eye(60)[0], "zero"), (front[1:], "one number for each")):
         with pytest.raises(ValueError, match=message):
             make(**TINY).fit(X, y, sample_weight=bad)
+    strange = Objective("mine", first._kind, first._objective)
+    with pytest.raises(ValueError, match="'mine' takes no sample_weight"):
+        make(**TINY, objective=strange).fit(X, y, sample_weight=front)
 
 
 @settings(max_examples=60)
-@given(st.data(), st.sampled_from(sorted(OBJECTIVES)), st.integers(2, 12))
+@given(st.data(), st.sampled_from(NUMPY), st.integers(2, 12))
 def test_a_whole_weight_is_a_row_repeated(data, name, n):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     x = rng.integers(-3, 4, size=n) * rng.choice([1.0, 0.37, 1e6])

@@ -106,7 +106,7 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         """
         data, y = self._data(X, y)
         table, target = self._table(data), np.asarray(y, np.float64)
-        return self._fitted(table, target, _weights(sample_weight, table.n_rows))
+        return self._fitted(table, target, checked_weights(sample_weight, table.n_rows))
 
     def _data(self, X: Any, y: Any) -> tuple[Any, Any]:
         """Check arrays as scikit-learn does; remember the names of columns."""
@@ -229,13 +229,17 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _judge(self) -> Objective:
         """Return the objective, which must be of the estimator's kind."""
-        from proxygraph.objective import OBJECTIVES, Objective
+        from proxygraph.objective import OBJECTIVES, Objective, find_objective
 
         given = self._objective if self.objective is None else self.objective
-        judge = given if isinstance(given, Objective) else OBJECTIVES.get(given)
-        if judge is None or judge.kind != self._kind:
-            known = ", ".join(one.name for one in OBJECTIVES.values() if one.kind == self._kind)
-            raise BadInput(f"objective={given!r}: {type(self).__name__} has {known}")
+        known = ", ".join(one.name for one in OBJECTIVES.values() if one.kind == self._kind)
+        refusal = f"objective={given!r}: {type(self).__name__} has {known}"
+        try:
+            judge = given if isinstance(given, Objective) else find_objective(given)
+        except (ProxyGraphError, TypeError, AttributeError):
+            raise BadInput(refusal) from None
+        if judge.kind != self._kind:
+            raise BadInput(refusal)
         return judge
 
     # ---- using ---------------------------------------------------------------------------------------------
@@ -356,7 +360,7 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         return self
 
 
-def _weights(weights: ArrayLike | None, n: int) -> Floats | None:
+def checked_weights(weights: ArrayLike | None, n: int) -> Floats | None:
     """Check weights of rows."""
     if weights is None:
         return None

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
-from proxygraph.estimators.base import FormulaEstimator, same_length
+from proxygraph.estimators.base import FormulaEstimator, checked_weights, same_length
 from proxygraph.estimators.docs import documented
 from proxygraph.estimators.formula import BadInput
 from proxygraph.table import StatTable
@@ -70,8 +70,7 @@ class ProxyRanker(FormulaEstimator):
         scores = np.atleast_2d(self.predict(X).T)
         targets = np.atleast_2d(np.asarray(y, np.float64).T)
         same_length(scores.T, targets.T)
-        weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
-        judge = weighted(find_objective("spearman"), weights)
+        judge = weighted(find_objective("spearman"), checked_weights(sample_weight, scores.shape[1]))
         rho = []
         for one, target in zip(scores, targets, strict=True):
             ok = np.isfinite(one)

@@ -1,32 +1,45 @@
 """Objectives that give every row a weight.
 
-A weight of 2 means the same as having the row twice. Plain numpy, one formula after the other where ranks are
-needed: of use only where an objective does not know weights itself.
+A weight of 2 means the same as having the row twice. Where an objective knows weights itself, it is asked;
+for the others here is plain numpy, one formula after the other.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proxygraph.dag import Dag
+from proxygraph.errors import ConfigError
+from proxygraph.estimators.formula import BadInput
 from proxygraph.objective import Objective
 from proxygraph.scores import Scores
 
 Floats = NDArray[np.float64]
-DIGITS = 12
+NUMPY: Final = ("spearman", "kendall", "pearson", "r2", "mse")
+"""Objectives that are computed here if they do not take weights."""
+DIGITS: Final = 12
 """Of a correlation, as in `proxygraph.rank`: beyond, the order of summation would decide."""
 
 
 def weighted(objective: Objective, weights: Floats | None) -> Objective:
-    """Return the objective with these weights of the rows, shape (N,); as it is if there are none."""
+    """Return the objective with these weights of the rows, shape (N,); as it is if there are none.
+
+    Raises
+    ------
+    BadInput
+        If it takes no weights.
+    """
     if weights is None:
         return objective
-    if "weights" in {field.name for field in fields(objective)}:
+    try:
         return replace(objective, weights=weights)  # type: ignore[call-arg, unused-ignore]
+    except (TypeError, ValueError, ConfigError):  # it has no weights, or not for its statistic
+        if objective.name not in NUMPY or type(objective) is not Objective:
+            raise BadInput(f"objective {objective.name!r} takes no sample_weight") from None
     return Weighted(objective.name, objective.kind, objective.metric, weights)
 
 
@@ -35,6 +48,9 @@ class Weighted(Objective):
     """An objective of the package with a weight for every row, shape (N,), none of them negative."""
 
     weights: Floats
+
+    def __post_init__(self) -> None:
+        """Check nothing: weights are checked where they come from."""
 
     def _statistic(self, x: Floats, y: Floats, w: Floats) -> float:
         if self.name == "kendall":
