@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from proxygraph.canon import canonical
     from proxygraph.dag import Dag, Node
+    from proxygraph.estimators import ProxyRanker, SymbolicRegressor
     from proxygraph.infix import parse, text
     from proxygraph.kernels import compile_kernel
     from proxygraph.leaves import STATISTICS, Leaf
@@ -28,6 +29,8 @@ _HOME = {
     "canonical": "canon",
     "Dag": "dag",
     "Node": "dag",
+    "ProxyRanker": "estimators",
+    "SymbolicRegressor": "estimators",
     "parse": "infix",
     "text": "infix",
     "compile_kernel": "kernels",
@@ -56,8 +59,10 @@ __all__ = [
     "Node",
     "Op",
     "Problem",
+    "ProxyRanker",
     "Scores",
     "StatTable",
+    "SymbolicRegressor",
     "canonical",
     "collect",
     "collect_many",

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "numba", "sympy")
+HEAVY = ("torch", "numba", "sympy", "sklearn")
 
 
 def heavy_modules_after(statement: str) -> list[str]:
