@@ -23,10 +23,12 @@ from proxygraph.program import lower
 from proxygraph.scores import Scores
 from proxygraph.sympy_worker import SympyWorker
 from proxygraph.table import StatTable
+from proxygraph.tuning import Tuner
 
 Rows = NDArray[np.int64]
 CHUNK_VALUES = 4_000_000
 PARTS = ("train", "validation", "test")
+SEEN = PARTS[:2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +81,14 @@ def finalists(
     """Return the hall of fame in final form, with exact numbers on train and validation.
 
     The final form is negated, or scaled and shifted, by what the training rows say, and simplified once more
-    with sympy where that is proven equal on probe values.
+    with sympy where that is proven equal on probe values. Formulas of the front are there a second time, with
+    constants tuned on the training rows.
     """
     found: dict[str, Finalist] = {}
     members = hall.members
     front = {one.dag.key for one in hall.front()}
+    rows, target, judge = split.train, problem.target[split.train], objective.on(split.train)
+    tuner = Tuner(problem.table.take(rows), target, judge)
     with SympyWorker(timeout_s=2.0) as worker:
         for i, one in enumerate(members):
             progress(i + 1, len(members))
@@ -91,10 +96,16 @@ def finalists(
             if not np.isfinite(values).any():
                 continue
             dag = one.dag
-            if dag.key in front and not hurry():
+            chosen = dag.key in front and not hurry()
+            if chosen:
                 dag = simplified(dag, worker)
-            dag = canonical(objective.on(split.train).finish(dag, values, problem.target[split.train]))
-            found.setdefault(dag.key, measured(dag, objective, problem, split, ("train", "validation")))
+            final = canonical(judge.finish(dag, values, target))
+            found.setdefault(final.key, measured(final, objective, problem, split, SEEN))
+            if chosen:
+                final = tuner.tuned(final)
+                if objective.kind == "rank":  # other constants may rank the other way round
+                    final = canonical(judge.finish(final, exact_values(final, problem.table, rows), target))
+                found.setdefault(final.key, measured(final, objective, problem, split, SEEN))
     return list(found.values())
 
 
