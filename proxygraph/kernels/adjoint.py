@@ -150,12 +150,18 @@ def _through_binary(op: int, first: bool, out: Any, up: Any, v: Any, x: Any, y: 
     elif op == DIV:
         for i in range(n):
             out[i] = -up[i] * v[i] / y[i]
-    elif (op == MAXIMUM) == first:
+    elif op == MAXIMUM and first:  # of equal arguments the first one counts
         for i in range(n):
-            out[i] = up[i] if x[i] > y[i] else 0.0
-    else:
+            out[i] = up[i] if x[i] >= y[i] else 0.0
+    elif op == MAXIMUM:
         for i in range(n):
             out[i] = up[i] if x[i] < y[i] else 0.0
+    elif first:
+        for i in range(n):
+            out[i] = up[i] if x[i] <= y[i] else 0.0
+    else:
+        for i in range(n):
+            out[i] = up[i] if x[i] > y[i] else 0.0
 
 
 @jit()
