@@ -183,6 +183,8 @@ def derivatives(
     """Compute the derivative of a block of values by every fitted constant, into its row of `slopes`."""
     m = len(f)
     up[0, :m] = 1.0
+    if code[0] == CONST and not skip[0]:  # the formula is a constant
+        slopes[row[0], lo : lo + m] = 1.0
     for at in range(n):
         c = code[at]
         if skip[at] or c == CONST:

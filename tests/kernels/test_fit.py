@@ -258,6 +258,15 @@ def test_what_cannot_gain_stays(formula: str) -> None:
     assert np.isnan(found.loss[0])
 
 
+def test_a_formula_that_is_a_constant_becomes_the_mean() -> None:
+    target = truth("x*y")
+    trees = forest(["3"])
+    assert Fitter(TABLE, target).fitted(trees).trees.value[0, 0] == 3.0  # the line has an offset
+    assert Fitter(TABLE, target).fitted(trees, 20, line=False).trees.value[0, 0] == pytest.approx(
+        target.mean()
+    )
+
+
 def test_frozen_constants_stay_and_equal_ones_move_together() -> None:
     target = truth("exp(-0.4*x) + y*exp(-1.1*z)")
     fitter, trees = Fitter(TABLE, target), forest(["exp(-0.5*x) + y*exp(-0.5*z)"])
