@@ -149,12 +149,18 @@ def _through_binary(op: int, first: bool, out: Any, up: Any, v: Any, x: Any, y: 
     elif op == DIV:
         for i in range(n):
             out[i] = -up[i] * v[i] / y[i]
-    elif (op == MAXIMUM) == first:
+    elif op == MAXIMUM and first:  # of equal arguments the first one counts
         for i in range(n):
-            out[i] = up[i] if x[i] > y[i] else 0.0
-    else:
+            out[i] = up[i] if x[i] >= y[i] else 0.0
+    elif op == MAXIMUM:
         for i in range(n):
             out[i] = up[i] if x[i] < y[i] else 0.0
+    elif first:
+        for i in range(n):
+            out[i] = up[i] if x[i] <= y[i] else 0.0
+    else:
+        for i in range(n):
+            out[i] = up[i] if x[i] > y[i] else 0.0
 
 
 @jit()
@@ -176,6 +182,8 @@ def derivatives(
     """Compute the derivative of a block of values by every fitted constant, into its row of `slopes`."""
     m = len(f)
     up[0, :m] = 1.0
+    if code[0] == CONST and not skip[0]:  # the formula is a constant
+        slopes[row[0], lo : lo + m] = 1.0
     for at in range(n):
         c = code[at]
         if skip[at] or c == CONST:
