@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,13 +17,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from proxygraph.assemble import Settings
-    from proxygraph.finish import Finalist
+    from proxygraph.behaviour import Behaviour
+    from proxygraph.constraints import Constraints
     from proxygraph.islands import Islands, IslandsState
+    from proxygraph.leaves import Leaf
     from proxygraph.loop import Callback, Outcome
     from proxygraph.objective import Objective
     from proxygraph.problem import Problem, Split
     from proxygraph.run import RunFolder
-    from proxygraph.search import Search
+
+LIMITS = "Limits on formulas"
 
 
 def evolve(
@@ -38,7 +40,10 @@ def evolve(
     target: Annotated[str | None, typer.Option(help="Column to predict, for tables.")] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help="spearman, kendall, pearson, r2 or mse; by default what suits the problem."),
+        typer.Option(
+            help="spearman, kendall, pearson, topk:K, r2, mse, or lower:NAME for the lower bound of one of "
+            "them over resampled rows; by default what suits the problem."
+        ),
     ] = None,
     train: Annotated[int | None, typer.Option(help="Rows to train on; by default half of them.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of split and search.")] = 0,
@@ -72,6 +77,50 @@ def evolve(
     threads: Annotated[int, typer.Option(help="Threads for scoring; the result does not depend on it.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    operators: Annotated[
+        str | None, typer.Option(help="The only operators allowed: add,mul,log.", rich_help_panel=LIMITS)
+    ] = None,
+    leaves: Annotated[
+        str | None, typer.Option(help="The only columns or statistics allowed: x,y.", rich_help_panel=LIMITS)
+    ] = None,
+    max_cost: Annotated[
+        str | None,
+        typer.Option(
+            help="Dearest pass that a statistic may need: static, forward, backward or second-order.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    max_depth: Annotated[
+        int | None, typer.Option(help="Most operators above one another.", rich_help_panel=LIMITS)
+    ] = None,
+    max_constants: Annotated[
+        int | None, typer.Option(help="Most constants while searching.", rich_help_panel=LIMITS)
+    ] = None,
+    nesting: Annotated[
+        str | None,
+        typer.Option(
+            help="How often operators may stand inside others: 'sin:sin=0,exp=1; exp:exp=0'.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Units of columns: 'x=m,t=s,v=m/s'.", rich_help_panel=LIMITS)
+    ] = None,
+    target_unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Unit of the target; without it any is right, since a factor is fitted.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    trends: Annotated[
+        str | None,
+        typer.Option(help="How it goes with columns: 'x=increasing,y=decreasing'.", rich_help_panel=LIMITS),
+    ] = None,
+    sign: Annotated[
+        str | None,
+        typer.Option(help="Of all values: positive, nonneg, negative or nonpos.", rich_help_panel=LIMITS),
+    ] = None,
     checkpoint_seconds: Annotated[
         float, typer.Option(help="Seconds between checkpoints, at most lost if the machine goes down.")
     ] = 5.0,
@@ -84,6 +133,7 @@ def evolve(
 
     Example: python -m proxygraph.evolve streetscenes --seed 1 --time-budget 60
     """
+    from proxygraph.conclude import announce, finished, store
     from proxygraph.objective import find_objective
     from proxygraph.problem import load_problem
     from proxygraph.run import RunFolder
@@ -127,6 +177,18 @@ def evolve(
         "islands": islands,
         "migrate_every": migrate_every,
         "initial": initial or [],
+        "limits": {
+            "operators": operators,
+            "leaves": leaves,
+            "max_cost": max_cost,
+            "max_depth": max_depth,
+            "max_constants": max_constants,
+            "nesting": nesting,
+            "units": units,
+            "target_unit": target_unit,
+            "trends": trends,
+            "sign": sign,
+        },
         "checkpoint_seconds": checkpoint_seconds,
         "population": population or (400 if problem.table.offsets else 1000),
         "max_size": max_size,
@@ -138,14 +200,23 @@ def evolve(
     warm(search.searches[0], screen.print)
     folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
     outcome = _loop(
-        search, folder, problem, split, screen, settings, tensorboard=tensorboard, resume=resume, quiet=quiet
+        search,
+        folder,
+        problem,
+        split,
+        judge,
+        screen,
+        settings,
+        tensorboard=tensorboard,
+        resume=resume,
+        quiet=quiet,
     )
     with _interruptible() as wish:  # one Ctrl-C only makes the rest shorter; the result is written
-        result, best = _finished(
+        result, best = finished(
             outcome, problem, split, judge, settings, quiet=quiet, screen=screen, hurry=lambda: wish[0]
         )
-        _store(folder, result, best, outcome.state)
-    _announce(screen, result, best, folder, judge.metric)
+        store(folder, result, best, outcome.state)
+    announce(screen, result, best, folder, judge.metric)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -189,10 +260,12 @@ def _default_out(name: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _settings(settings: dict[str, Any]) -> Settings:
+def _settings(settings: dict[str, Any], leaves: Mapping[str, Leaf]) -> Settings:
     """Return the part of the settings that the search itself needs."""
     from proxygraph.assemble import Settings
     from proxygraph.islands import Migration
+
+    constraints, behaviour = _limits(settings["limits"], leaves)
 
     return Settings(
         seed=settings["seed"],
@@ -200,8 +273,28 @@ def _settings(settings: dict[str, Any]) -> Settings:
         islands=settings["islands"],
         migration=Migration(every=settings["migrate_every"]),
         max_size=settings["max_size"],
+        constraints=constraints,
+        behaviour=behaviour,
         threads=settings["threads"],
     )
+
+
+def _limits(given: dict[str, Any], leaves: Mapping[str, Leaf]) -> tuple[Constraints, Behaviour]:
+    """Read the limits on formulas."""
+    from proxygraph.behaviour import Behaviour, parse_trends
+    from proxygraph.constraints import Constraints, parse_names, parse_nesting, parse_units
+
+    measured = given["units"] is not None or given["target_unit"] is not None
+    constraints = Constraints(
+        max_depth=given["max_depth"],
+        max_constants=given["max_constants"],
+        ops=None if given["operators"] is None else parse_names(given["operators"]),
+        leaves=None if given["leaves"] is None else parse_names(given["leaves"]),
+        max_cost=given["max_cost"],
+        nesting=parse_nesting(given["nesting"] or ""),
+        units=parse_units(given["units"] or "", leaves, given["target_unit"]) if measured else None,
+    )
+    return constraints, Behaviour(parse_trends(given["trends"] or ""), given["sign"])
 
 
 def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str, Any]) -> Islands:
@@ -213,7 +306,13 @@ def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str
     table = problem.table.take(split.train)
     known = [proxy.dag for proxy in zoo.available(table.leaves if table.offsets else {})]
     given = [parse(formula, table.leaves) for formula in settings["initial"]]
-    return assembled(table, problem.target[split.train], judge, _settings(settings), [*given, *known])
+    return assembled(
+        table,
+        problem.target[split.train],
+        judge.on(split.train),
+        _settings(settings, table.leaves),
+        [*given, *known],
+    )
 
 
 @contextmanager
@@ -238,6 +337,7 @@ def _loop(
     folder: RunFolder,
     problem: Problem,
     split: Split,
+    judge: Objective,
     screen: Console,
     settings: dict[str, Any],
     *,
@@ -268,10 +368,10 @@ def _loop(
         fitness=PERFECT if enough is None else enough,
         stagnation=settings["stagnation"],
     )
-    metric = first.objective.metric
+    metric = judge.metric
     with ExitStack() as stack:
         wish = stack.enter_context(_interruptible())
-        show = stack.enter_context(watching(screen, metric, _validator(first, problem, split), quiet))
+        show = stack.enter_context(watching(screen, metric, _validator(judge, problem, split), quiet))
         callbacks: list[Callback] = [_refuse_nothing, watch.journal(folder), show]
         callbacks.append(watch.checkpoints(folder, settings["checkpoint_seconds"]))
         if tensorboard is not None:
@@ -296,124 +396,20 @@ def _refuse_nothing(state: IslandsState, seconds: float) -> None:
         )
 
 
-def _validator(search: Search, problem: Problem, split: Split) -> Any:
+def _validator(judge: Objective, problem: Problem, split: Split) -> Any:
     """Return a function that scores the front on the validation rows, for the eye only."""
     from proxygraph.assemble import SEARCH_SAMPLES
     from proxygraph.kernels.population import Population
 
     table = problem.table.take(split.validation).thin(SEARCH_SAMPLES)
     evaluate, target = Population(table), problem.target[split.validation]
+    here = judge.on(split.validation)
 
     def validate(state: IslandsState) -> Sequence[float]:
         values = evaluate([one.dag for one in state.hall.front()])
-        return [float(f) for f in search.objective.fitness(values, target)]
+        return [float(f) for f in here.fitness(values, target)]
 
     return validate
-
-
-def _finished(
-    outcome: Outcome,
-    problem: Problem,
-    split: Split,
-    judge: Objective,
-    settings: dict[str, Any],
-    *,
-    screen: Console,
-    quiet: bool,
-    hurry: Callable[[], bool],
-) -> tuple[dict[str, Any], Finalist]:
-    """Choose on validation, then test once; return ``result.json``. `hurry` leaves out sympy."""
-    from proxygraph.errors import ConfigError
-    from proxygraph.finish import baselines, choose, finalists, tested
-    from proxygraph.run import environment
-
-    state = outcome.state
-    with reporting(screen) as report:
-        tell = _silent if quiet else report
-        candidates = finalists(
-            state.hall, judge, problem, split, lambda i, n: tell("final numbers", i, n), hurry
-        )
-        if not candidates:
-            raise ConfigError("no formula was finite on the training rows; are the columns usable?")
-        best, front = choose(candidates, judge)
-        front = [tested(one, judge, problem, split) for one in front]
-        compared = baselines(judge, problem, split)
-    best = next(one for one in front if one.dag.key == best.dag.key)
-    counters = state.counters
-    return {
-        "problem": {
-            "name": problem.name,
-            "target": problem.target_name,
-            "tabular": not problem.table.offsets,
-            "rows": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
-        },
-        "objective": judge.name,
-        "seed": settings["seed"],
-        "best": best.to_json(),
-        "front": [one.to_json() for one in front],
-        "baselines": [{"name": name, **one.to_json()} for name, one in compared],
-        "search": {
-            "generations": state.generation,
-            "proposed": counters["proposed"],
-            "evaluated": counters["evaluated"],
-            "invalid": counters["invalid"],
-            "oversize": counters["oversize"],
-            "screened": counters["screened"],
-            "duplicates": {tier: counters[tier] for tier in ("structural", "algebraic", "numeric", "rank")},
-            "islands": settings["islands"],
-            "seconds": round(outcome.seconds, 2),
-            "stopped": outcome.reason,
-        },
-        "environment": environment(settings["threads"]),
-    }, best
-
-
-def _store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: IslandsState) -> None:
-    """Write the files of the result."""
-    from proxygraph.infix import text
-    from proxygraph.latex import formula_tex
-    from proxygraph.run import csv_text
-    from proxygraph.torch_source import formula_python
-
-    provenance = {
-        "problem": result["problem"]["name"],
-        "target": result["problem"]["target"],
-        "objective": result["objective"],
-        "seed": result["seed"],
-        **{part: json.dumps(result["best"][part]) for part in ("train", "validation", "test")},
-    }
-    hall = [
-        {"size": one.size, "search_fitness": one.fitness, "key": one.dag.key, "formula": text(one.dag)}
-        for one in state.hall.members
-    ]
-    folder.write("result.json", json.dumps(result, indent=2) + "\n")
-    folder.write("hall_of_fame.csv", csv_text(hall))
-    folder.write("formula.tex", formula_tex(best.dag, provenance=provenance))
-    folder.write(
-        "formula.py", formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"])
-    )
-
-
-def _announce(
-    screen: Console, result: dict[str, Any], best: Finalist, folder: RunFolder, metric: str
-) -> None:
-    from proxygraph.display import result_table
-
-    screen.print(result_table(result, metric))
-    search, duplicates = result["search"], result["search"]["duplicates"]
-    screen.print(
-        f"{search['evaluated']:,} formulas scored in {search['seconds']:.0f} s "
-        f"({search['evaluated'] / max(search['seconds'], 0.01):,.0f}/s); duplicates: "
-        + ", ".join(f"{n:,} {tier}" for tier, n in duplicates.items() if n),
-        soft_wrap=True,
-    )
-    for name, value in (
-        ("best formula", result["best"]["infix"]),
-        ("LaTeX", result["best"]["latex"]),
-        ("Python", folder.path / "formula.py"),
-        ("all results", folder.path / "result.json"),
-    ):
-        screen.print(f"{name}: {value}", markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -173,7 +173,8 @@ def test_nothing_to_resume(tmp_path: Path):
 
 
 def test_resume_with_the_same_settings(folder: RunFolder):
-    changed = CONFIG | {"time_budget": 1, "threads": 9, "generations": 4}
+    changed = CONFIG | {"time_budget": 1, "threads": 9, "generations": 4, "evaluations": 9, "enough": 0.9}
+    changed |= {"stagnation": 3, "checkpoint_seconds": 1.0}
     assert set(changed) - set(CONFIG) | {"time_budget", "threads"} == FREE_ON_RESUME
     assert RunFolder.create(folder.path, changed, resume=True).read("config.json") == CONFIG
 

@@ -1,0 +1,117 @@
+"""From the last state of a search to its result: the choice, the numbers, the files, the words at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from proxygraph.command import reporting
+from proxygraph.display import result_table
+from proxygraph.errors import ConfigError
+from proxygraph.finish import Finalist, baselines, choose, finalists, tested
+from proxygraph.infix import text
+from proxygraph.islands import IslandsState
+from proxygraph.latex import formula_tex
+from proxygraph.loop import Outcome
+from proxygraph.objective import Objective
+from proxygraph.problem import Problem, Split
+from proxygraph.run import RunFolder, csv_text, environment
+from proxygraph.torch_source import formula_python
+
+
+def finished(
+    outcome: Outcome,
+    problem: Problem,
+    split: Split,
+    judge: Objective,
+    settings: dict[str, Any],
+    *,
+    screen: Console,
+    quiet: bool,
+    hurry: Callable[[], bool],
+) -> tuple[dict[str, Any], Finalist]:
+    """Choose on validation, then test once; return ``result.json``. `hurry` leaves out sympy."""
+    state = outcome.state
+    with reporting(screen) as report:
+        tell = (lambda what, done, total: None) if quiet else report
+        candidates = finalists(
+            state.hall, judge, problem, split, lambda i, n: tell("final numbers", i, n), hurry
+        )
+        if not candidates:
+            raise ConfigError("no formula was finite on the training rows; are the columns usable?")
+        best, front = choose(candidates, judge)
+        front = [tested(one, judge, problem, split) for one in front]
+        compared = baselines(judge, problem, split)
+    best = next(one for one in front if one.dag.key == best.dag.key)
+    counters = state.counters
+    return {
+        "problem": {
+            "name": problem.name,
+            "target": problem.target_name,
+            "tabular": not problem.table.offsets,
+            "rows": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+        },
+        "objective": judge.name,
+        "seed": settings["seed"],
+        "best": best.to_json(),
+        "front": [one.to_json() for one in front],
+        "baselines": [{"name": name, **one.to_json()} for name, one in compared],
+        "search": {
+            "generations": state.generation,
+            "proposed": counters["proposed"],
+            "evaluated": counters["evaluated"],
+            "invalid": counters["invalid"],
+            "oversize": counters["oversize"],
+            "screened": counters["screened"],
+            "fitted": counters["fitted"],
+            "forbidden": counters["forbidden"],
+            "duplicates": {tier: counters[tier] for tier in ("structural", "algebraic", "numeric", "rank")},
+            "islands": settings["islands"],
+            "seconds": round(outcome.seconds, 2),
+            "stopped": outcome.reason,
+        },
+        "environment": environment(settings["threads"]),
+    }, best
+
+
+def store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: IslandsState) -> None:
+    """Write the files of the result."""
+    provenance = {
+        "problem": result["problem"]["name"],
+        "target": result["problem"]["target"],
+        "objective": result["objective"],
+        "seed": result["seed"],
+        **{part: json.dumps(result["best"][part]) for part in ("train", "validation", "test")},
+    }
+    hall = [
+        {"size": one.size, "search_fitness": one.fitness, "key": one.dag.key, "formula": text(one.dag)}
+        for one in state.hall.members
+    ]
+    folder.write("result.json", json.dumps(result, indent=2) + "\n")
+    folder.write("hall_of_fame.csv", csv_text(hall))
+    folder.write("formula.tex", formula_tex(best.dag, provenance=provenance))
+    folder.write(
+        "formula.py", formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"])
+    )
+
+
+def announce(screen: Console, result: dict[str, Any], best: Finalist, folder: RunFolder, metric: str) -> None:
+    """Print the front beside the baselines, the counts, the best formula and where the files are."""
+    screen.print(result_table(result, metric))
+    search, duplicates = result["search"], result["search"]["duplicates"]
+    screen.print(
+        f"{search['evaluated']:,} formulas scored in {search['seconds']:.0f} s "
+        f"({search['evaluated'] / max(search['seconds'], 0.01):,.0f}/s); duplicates: "
+        + ", ".join(f"{n:,} {tier}" for tier, n in duplicates.items() if n),
+        soft_wrap=True,
+    )
+    for name, value in (
+        ("best formula", result["best"]["infix"]),
+        ("LaTeX", result["best"]["latex"]),
+        ("Python", folder.path / "formula.py"),
+        ("all results", folder.path / "result.json"),
+    ):
+        screen.print(f"{name}: {value}", markup=False, soft_wrap=True)
