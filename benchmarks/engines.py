@@ -63,19 +63,22 @@ def cpu() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
+SEARCHING = 0.8
+"""Share of the time in which ours makes formulas."""
+
+
 # ---- ours --------------------------------------------------------------------------------------------------
 
 
 def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> Model:
     """Search on four fifths of the rows; the others choose from the hall of fame."""
+    from proxygraph.assemble import Settings, assembled
     from proxygraph.compact.forest import tree_length
-    from proxygraph.evolve import MEMORY, PERFECT, TABLE_CHILDREN
     from proxygraph.finish import choose, exact_values, finalists
     from proxygraph.infix import text
-    from proxygraph.kernels.population import Population
+    from proxygraph.loop import Stop, run
     from proxygraph.objective import find_objective
     from proxygraph.problem import Problem, Split
-    from proxygraph.search import Search, SearchConfig, default_ops
     from proxygraph.table import StatTable
 
     def table_of(X: Floats) -> StatTable:
@@ -86,13 +89,11 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
     split = Split(np.sort(order[n // 5 :]), np.sort(order[: n // 5]), np.empty(0, np.int64))
     table = table_of(X)
     problem = Problem("rows", table, y, "y", tuple(map(str, range(n))), "r2")
-    judge, config = find_objective("r2"), SearchConfig(seed, population=1000, children=TABLE_CHILDREN * 1000)
-    evaluate = Population(table.take(split.train), threads, MEMORY)
-    search = Search(config, default_ops(table.leaves), judge, evaluate, y[split.train])
-    state = search.start()
-    while cpu() - start < seconds and state.best < PERFECT:
-        state = search.step(state)
-    found = finalists(state.hall, judge, problem, split, lambda *_: None, hurry=lambda: True)
+    judge, settings = find_objective("r2"), Settings(seed=seed, threads=threads)
+    search = assembled(table.take(split.train), y[split.train], judge, settings)
+    # the rest of the time is for the constants of the front
+    state = run(search, Stop(seconds=1e9), [lambda *_: cpu() - start > SEARCHING * seconds]).state
+    found = finalists(state.hall, judge, problem, split, lambda *_: None)
     dag = choose(found, judge)[0].dag
 
     def predict(X: Floats) -> Floats:

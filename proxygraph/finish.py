@@ -23,7 +23,6 @@ from proxygraph.program import lower
 from proxygraph.scores import Scores
 from proxygraph.sympy_worker import SympyWorker
 from proxygraph.table import StatTable
-from proxygraph.tuning import Tuner
 
 Rows = NDArray[np.int64]
 CHUNK_VALUES = 4_000_000
@@ -84,6 +83,8 @@ def finalists(
     with sympy where that is proven equal on probe values. Formulas of the front are there a second time, with
     constants tuned on the training rows.
     """
+    from proxygraph.tuning import Tuner  # compiled code, which is not needed to use a formula
+
     found: dict[str, Finalist] = {}
     members = hall.members
     front = {one.dag.key for one in hall.front()}

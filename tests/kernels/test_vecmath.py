@@ -277,8 +277,9 @@ def test_scalars_in_compiled_code_and_outside() -> None:
 def test_loops_have_no_calls(name: str) -> None:
     # a call per element is what these functions exist to avoid; sin and cos keep one for huge arguments
     x = np.ones(3, np.float32)
-    run(name, x)
-    function = getattr(vecmath, name + "_into")
+    kept = getattr(vecmath, name + "_into")
+    function = numba.njit(nogil=True, error_model="numpy")(kept.py_func)  # code from disk hides its text
+    function(np.empty_like(x), x, 1.5) if name == "pow" else function(np.empty_like(x), x)
     (text,) = [t for s, t in function.inspect_llvm().items() if s[1].dtype == numba.float32]
     assert "<4 x float>" in text or "<8 x float>" in text or "<16 x float>" in text
     for call in ("expf", "logf", "log1pf", "tanhf", "powf"):
