@@ -26,6 +26,10 @@ from proxygraph.table import StatTable
 
 Rows = NDArray[np.int64]
 CHUNK_VALUES = 4_000_000
+LOSS_FLOOR = 1e-15
+"""Least loss that is told from none: 1 - R² has no more digits. Formulas below it are exact."""
+LOSS_SLACK = 1.5
+"""The parsimony rule takes no formula whose loss is that many times the least."""
 PARTS = ("train", "validation", "test")
 SEEN = PARTS[:2]
 
@@ -151,6 +155,42 @@ def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finali
     if best not in front:
         front = sorted([*(f for f in front if f.dag.size != best.dag.size), best], key=lambda f: f.dag.size)
     return best, front
+
+
+def steepest(losses: Sequence[float], sizes: Sequence[int]) -> int:
+    """Return which formula has the steepest fall of log loss per node, among those of little loss.
+
+    A position, for a choice without rows held out.
+
+    Parameters
+    ----------
+    losses : sequence of float, shape (P,)
+        On the rows of the fit, for instance 1 - R² or 1 - |rho|; those below `LOSS_FLOOR` count as equal.
+    sizes : sequence of int, shape (P,)
+
+    Notes
+    -----
+    The rule "best" of PySR (Cranmer 2023, arXiv:2305.01582), on the formulas that are better than all smaller
+    ones. Among formulas that are exact the smallest one is taken, however gentle the fall to it.
+
+    Examples
+    --------
+    >>> steepest([0.5, 0.01, 0.008], [1, 3, 7])
+    1
+    """
+    floored = np.maximum(losses, LOSS_FLOOR)
+    line: list[int] = []
+    for i in np.lexsort((floored, np.asarray(sizes))).tolist():
+        if not line or floored[i] < floored[line[-1]]:
+            line.append(i)
+    loss, size = floored[line], np.asarray(sizes, float)[line]
+    if loss[-1] == LOSS_FLOOR:
+        return line[-1]
+    gain = np.zeros(len(line))
+    with np.errstate(invalid="ignore"):  # of no finite loss there is no fall
+        gain[1:] = -np.diff(np.log(loss)) / np.diff(size)
+    gain[loss > LOSS_SLACK * loss[-1]] = -np.inf
+    return line[int(np.argmax(gain))]
 
 
 def tested(one: Finalist, objective: Objective, problem: Problem, split: Split) -> Finalist:
