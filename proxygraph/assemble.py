@@ -70,9 +70,87 @@ class Settings:
     threads: int = 1
 
 
-def assembled(
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """All that the search of an island is made from; it pickles, a search does not.
+
+    Attributes
+    ----------
+    table : StatTable
+        The training rows, thinned to what the search sees, with the leaves it may use.
+    target : ndarray, shape (N,)
+    objective : Objective
+    settings : Settings
+    seeds : sequence of Dag
+    config : SearchConfig
+        Of island 0; the others have other seeds.
+    """
+
+    table: StatTable
+    target: Floats
+    objective: Objective
+    settings: Settings
+    seeds: Sequence[Dag]
+    config: SearchConfig
+
+    def seed(self, island: int) -> int:
+        """Return the seed of one island."""
+        return island_seed(self.settings.seed, island)
+
+    def search(self, island: int, threads: int = 1, memory: int = MEMORY) -> Search:
+        """Return the search of one island; values take `memory` bytes, on each sample of the rows."""
+        table, settings, objective = self.table, self.settings, self.objective
+        ragged, behaviour = bool(table.offsets), settings.behaviour
+        fitting = settings.fit_constants and not ragged and objective.basis in ("r2", "mse", "pearson")
+        return Search(
+            replace(self.config, seed=self.seed(island)),
+            settings.ops or default_ops(table.leaves),
+            objective,
+            Population(table, threads, memory),
+            self.target,
+            self.seeds,
+            Population(table.thin(SCREEN_SAMPLES), threads, memory) if ragged else None,
+            settings.constraints,
+            None if behaviour.is_empty else behaviour.on(table, threads),
+            Fitter(table, self.target, objective.weights, threads) if fitting else None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled(Islands):
+    """A search that knows what it is made from."""
+
+    recipe: Recipe = field(kw_only=True)
+
+
+def recipe(
     table: StatTable, target: Floats, objective: Objective, settings: Settings, seeds: Sequence[Dag] = ()
-) -> Islands:
+) -> Recipe:
+    """Return what a search that sees just these rows is made from; parameters as of `assembled`."""
+    ragged, n = bool(table.offsets), settings.islands
+    population = settings.population or (400 if ragged else 1000)
+    each = max(10, population // n)
+    config = SearchConfig(
+        seed=settings.seed,
+        population=each,
+        children=0 if ragged else TABLE_CHILDREN * each,
+        max_size=settings.max_size,
+        parsimony=settings.parsimony,
+        remembered=REMEMBERED // n,
+    )
+    table = _with_leaves(table, settings.constraints.allowed_leaves(table.leaves))
+    return Recipe(table.thin(SEARCH_SAMPLES), target, objective, settings, seeds, config)
+
+
+def assembled(
+    table: StatTable,
+    target: Floats,
+    objective: Objective,
+    settings: Settings,
+    seeds: Sequence[Dag] = (),
+    *,
+    apart: bool = True,
+) -> Assembled:
     """Return a search that sees just these rows.
 
     Parameters
@@ -84,44 +162,25 @@ def assembled(
     settings : Settings
     seeds : sequence of Dag
         Formulas to start from, beside random ones; those too large for `max_size` are left out.
+    apart : bool
+        Whether every island has memory of its own, so that they can run at the same time. Those that run
+        elsewhere (`proxygraph.remote`) need none.
 
     Raises
     ------
     ConfigError
         If the settings contradict each other or no formula can be made of the leaves.
     """
-    ragged, n = bool(table.offsets), settings.islands
-    population = settings.population or (400 if ragged else 1000)
-    each = max(10, population // n)
-    config = SearchConfig(
-        population=each,
-        children=0 if ragged else TABLE_CHILDREN * each,
-        max_size=settings.max_size,
-        parsimony=settings.parsimony,
-        remembered=REMEMBERED // n,
-    )
+    parts, n = recipe(table, target, objective, settings, seeds), settings.islands
     # with an island for every thread there is no work left to share out within an island
     within = settings.threads if n == 1 else 1
-    table = _with_leaves(table, settings.constraints.allowed_leaves(table.leaves))
-    fitting = settings.fit_constants and not ragged and objective.basis in ("r2", "mse", "pearson")
-    fine, coarse = table.thin(SEARCH_SAMPLES), table.thin(SCREEN_SAMPLES)
-
-    def search(island: int) -> Search:
-        return Search(
-            replace(config, seed=island_seed(settings.seed, island)),
-            settings.ops or default_ops(table.leaves),
-            objective,
-            Population(fine, within, MEMORY // n),
-            target,
-            seeds,
-            Population(coarse, within, MEMORY // n) if ragged else None,
-            settings.constraints,
-            None if settings.behaviour.is_empty else settings.behaviour.on(fine, within),
-            Fitter(table, target, objective.weights, within) if fitting else None,
-        )
-
+    if not apart:
+        one = parts.search(0, settings.threads)
+        taking_turns = [one.reseeded(parts.seed(island)) for island in range(n)]
+        return Assembled(taking_turns, settings.migration, recipe=parts)
     executor = ThreadPoolExecutor(settings.threads) if n > 1 and settings.threads > 1 else None
-    return Islands([search(island) for island in range(n)], settings.migration, executor)
+    searches = [parts.search(island, within, MEMORY // n) for island in range(n)]
+    return Assembled(searches, settings.migration, executor, recipe=parts)
 
 
 def _with_leaves(table: StatTable, leaves: Mapping[str, Leaf]) -> StatTable:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,6 +62,9 @@ class Behaviour:
         if self.rows < 1 or self.points < 2:
             raise ConfigError(f"{self.rows} rows and {self.points} points: at least 1 and 2 are needed")
         object.__setattr__(self, "trends", MappingProxyType(dict(self.trends)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Behaviour, (dict(self.trends), self.sign, self.rows, self.points)
 
     @property
     def is_empty(self) -> bool:

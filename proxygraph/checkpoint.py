@@ -71,9 +71,8 @@ def state_from_json(data: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Sear
         return Node("op", name, tuple(map(int, args))) if args else Node("leaf", name)
 
     def keys(parts: Any) -> KeySet:
-        found, (key, least) = KeySet(remembered), parts
-        found.add(_unpacked(key, np.uint64), _unpacked(least, np.uint8).astype(np.int32))
-        return found
+        key, least = parts
+        return KeySet.of(remembered, _unpacked(key, np.uint64), _unpacked(least, np.uint8))
 
     try:
         hall = tuple(Individual(Dag([node(n) for n in nodes], leaves), float(f)) for nodes, f in data["hall"])

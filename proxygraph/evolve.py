@@ -16,7 +16,7 @@ from proxygraph.command import console, reporting, run_command
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from proxygraph.assemble import Settings
+    from proxygraph.assemble import Assembled, Settings
     from proxygraph.behaviour import Behaviour
     from proxygraph.constraints import Constraints
     from proxygraph.islands import Islands, IslandsState
@@ -75,6 +75,12 @@ def evolve(
         int, typer.Option(help="Most nodes while searching; sign, scale and offset come on top.")
     ] = 15,
     threads: Annotated[int, typer.Option(help="Threads for scoring; the result does not depend on it.")] = 2,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            help="Where a Dask scheduler listens, to share the islands out; local:N starts N workers."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     operators: Annotated[
@@ -136,6 +142,7 @@ def evolve(
     from proxygraph.conclude import announce, finished, store
     from proxygraph.objective import find_objective
     from proxygraph.problem import load_problem
+    from proxygraph.remote import on_dask
     from proxygraph.run import RunFolder
     from proxygraph.warm import warm
 
@@ -196,21 +203,22 @@ def evolve(
         "problem": problem.name,
         "data": problem.digest,
     }
-    search = _search(problem, split, judge, settings)
+    search = _search(problem, split, judge, settings, apart=dask is None)
     warm(search.searches[0], screen.print)
     folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
-    outcome = _loop(
-        search,
-        folder,
-        problem,
-        split,
-        judge,
-        screen,
-        settings,
-        tensorboard=tensorboard,
-        resume=resume,
-        quiet=quiet,
-    )
+    with on_dask(search, dask) as shared_out:
+        outcome = _loop(
+            shared_out,
+            folder,
+            problem,
+            split,
+            judge,
+            screen,
+            settings,
+            tensorboard=tensorboard,
+            resume=resume,
+            quiet=quiet,
+        )
     with _interruptible() as wish:  # one Ctrl-C only makes the rest shorter; the result is written
         result, best = finished(
             outcome, problem, split, judge, settings, quiet=quiet, screen=screen, hurry=lambda: wish[0]
@@ -297,7 +305,9 @@ def _limits(given: dict[str, Any], leaves: Mapping[str, Leaf]) -> tuple[Constrai
     return constraints, Behaviour(parse_trends(given["trends"] or ""), given["sign"])
 
 
-def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str, Any]) -> Islands:
+def _search(
+    problem: Problem, split: Split, judge: Objective, settings: dict[str, Any], *, apart: bool = True
+) -> Assembled:
     """Put the search together; it sees the training rows only."""
     from proxygraph import zoo
     from proxygraph.assemble import assembled
@@ -312,6 +322,7 @@ def _search(problem: Problem, split: Split, judge: Objective, settings: dict[str
         judge.on(split.train),
         _settings(settings, table.leaves),
         [*given, *known],
+        apart=apart,
     )
 
 

@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from proxygraph.archive import HallOfFame
 from proxygraph.errors import ConfigError
 from proxygraph.search import Search, SearchState
-
-Make = Callable[[int], Search]
-"""Makes the search of island number k; sent to other processes, it must pickle."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,46 @@ class Migration:
             )
 
 
-@dataclass(frozen=True, eq=False)
-class IslandsState:
-    """The states of all islands, each in the same generation."""
+class Moment(Protocol):
+    """What is known of one island in one generation: a `SearchState`, or `Figures` of it."""
 
-    islands: tuple[SearchState, ...]
+    @property
+    def generation(self) -> int:
+        """Generations made."""
+
+    @property
+    def last_gain(self) -> int:
+        """Generation of the last better formula."""
+
+    @property
+    def best(self) -> float:
+        """The highest fitness so far."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """How many formulas met which fate."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of a `SearchState` that has been left behind."""
+
+    generation: int
+    last_gain: int
+    best: float
+    counters: Mapping[str, int]
+
+    @classmethod
+    def of(cls, state: SearchState) -> Figures:
+        """Return the figures of a state."""
+        return cls(state.generation, state.last_gain, state.best, dict(state.counters))
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """The figures of all islands, each in the same generation."""
+
+    islands: tuple[Moment, ...]
 
     @property
     def generation(self) -> int:
@@ -61,12 +94,6 @@ class IslandsState:
         """Last generation in which the best fitness of any island got better."""
         best = self.best
         return min(one.last_gain for one in self.islands if one.best == best)
-
-    @cached_property
-    def hall(self) -> HallOfFame:
-        """The best formulas of all islands."""
-        first, *others = self.islands
-        return first.hall.updated([one for state in others for one in state.hall.members])
 
     @property
     def best(self) -> float:
@@ -83,8 +110,28 @@ class IslandsState:
 
 
 @dataclass(frozen=True, eq=False)
+class IslandsState(Overview):
+    """The states of all islands, each in the same generation."""
+
+    islands: tuple[SearchState, ...]
+
+    @cached_property
+    def hall(self) -> HallOfFame:
+        """The best formulas of all islands."""
+        first, *others = self.islands
+        return first.hall.updated([one for state in others for one in state.hall.members])
+
+
+Met = Callable[[Overview], bool]
+"""Whether a search has come to its end in this generation."""
+
+
+@dataclass(frozen=True, eq=False)
 class Islands:
     """A search on several islands.
+
+    A step makes one generation here; islands that are far away make several of them at a time, up to the next
+    migration, to generation `last`, or to the first one that has `met` an end.
 
     Attributes
     ----------
@@ -99,11 +146,11 @@ class Islands:
     migration: Migration = field(default_factory=Migration)
     executor: Executor | None = None
 
-    def start(self) -> IslandsState:
+    def start(self, last: int | None = None, met: Met | None = None) -> IslandsState:
         """Return generation 0 of every island."""
         return IslandsState(tuple(self._all(_start, [(search,) for search in self.searches])))
 
-    def step(self, state: IslandsState) -> IslandsState:
+    def step(self, state: IslandsState, last: int | None = None, met: Met | None = None) -> IslandsState:
         """Return the next generation of every island, after a migration where one is due."""
         if state.generation % self.migration.every == 0:
             state = self.migrated(state)

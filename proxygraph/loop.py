@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proxygraph.errors import ConfigError
-from proxygraph.islands import Islands, IslandsState
+from proxygraph.islands import Islands, IslandsState, Overview
 
 PERFECT = 1.0 - 1e-13
 Callback = Callable[[IslandsState, float], bool | None]
-"""Called after every generation with the state and the seconds spent; True stops the search."""
+"""Called after every step with the state and the seconds spent; True stops the search."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Stop:
         if all(limit is None for limit in limits.values()) and not self.fitness < math.inf:
             raise ConfigError("nothing would end this search: give generations, evaluations or seconds")
 
-    def reason(self, state: IslandsState, seconds: float) -> str | None:
-        """Return why the search ends now, or None."""
+    def reason(self, state: Overview, seconds: float | None = None) -> str | None:
+        """Return why the search ends now, or None; without `seconds` whatever the clock says."""
         if state.best >= self.fitness:
             return f"fitness {state.best:.6g} reached"
         if self.generations is not None and state.generation >= self.generations:
             return f"{state.generation} generations made"
-        if self.seconds is not None and seconds >= self.seconds:
+        if self.seconds is not None and seconds is not None and seconds >= self.seconds:
             return f"{self.seconds:g} s spent"
         if self.evaluations is not None and state.counters["evaluated"] >= self.evaluations:
             return f"{self.evaluations:,} formulas scored"
@@ -103,18 +103,27 @@ def run(
     search : Islands
     stop : Stop
     callbacks : sequence of callable
-        Called in order after every generation with the state and the seconds spent so far.
+        Called in order after every step with the state and the seconds spent so far. A step is a generation;
+        where islands are far away (`proxygraph.remote`), all generations up to the next migration.
     state : IslandsState, optional
         To go on from. A state can be stepped once.
     spent : float
         Seconds of earlier sittings.
     """
     begin = time.monotonic()
+
+    def met(overview: Overview) -> bool:
+        return stop.reason(overview) is not None
+
     while True:
         seconds = spent + time.monotonic() - begin
         if state is not None and (reason := stop.reason(state, seconds)) is not None:
             return Outcome(state, seconds, reason)
-        state = search.start() if state is None else search.step(state)
+        state = (
+            search.start(stop.generations, met)
+            if state is None
+            else search.step(state, stop.generations, met)
+        )
         seconds = spent + time.monotonic() - begin
         wishes = [callback(state, seconds) for callback in callbacks]  # all of them see every generation
         if any(wishes):

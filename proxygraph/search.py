@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -223,6 +224,12 @@ class Search:
         object.__setattr__(self, "have", choices(vocabulary, ops, self.config.max_size))
         object.__setattr__(self, "rules", self.constraints.rules(vocabulary))
         object.__setattr__(self, "_pool", ThreadPoolExecutor(self.evaluate.threads))
+
+    def reseeded(self, seed: int) -> Search:
+        """Return this search with another seed. The two share all they work with and must take turns."""
+        other = copy(self)
+        object.__setattr__(other, "config", replace(self.config, seed=seed))
+        return other
 
     @property
     def capacity(self) -> int:

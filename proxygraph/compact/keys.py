@@ -345,6 +345,16 @@ class KeySet:
         self._least = np.zeros(1 << 12, np.uint8)
         self._n = 0
 
+    @classmethod
+    def of(cls, capacity: int, keys: NDArray[np.uint64], least: NDArray[np.uint8]) -> KeySet:
+        """Return the set that had this `content`."""
+        found = cls(capacity)
+        found.add(keys, least.astype(np.int32))
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeySet.of, (self.capacity, *self.content())  # 9 bytes a key: most of the table is empty
+
     def __len__(self) -> int:
         return self._n
 
