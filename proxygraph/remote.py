@@ -228,6 +228,8 @@ class Crew:
 class Processes(Crew):
     """Processes of this machine, started by need and anew when one of them dies.
 
+    They are spawned, so a script that starts them needs a file and ``if __name__ == "__main__"``.
+
     Parameters
     ----------
     n : int
@@ -256,8 +258,8 @@ class Processes(Crew):
         self.close()
         if lives == 0:
             raise BackendUnavailable(
-                f"processes of the search died {LIVES} times in one step, perhaps for want of memory; go on "
-                "from the last checkpoint with fewer of them"
+                f"processes of the search died {LIVES} times in one step, for want of memory or of a script with "
+                "a __main__ guard; go on from the last checkpoint, perhaps with fewer of them"
             ) from None
 
     def close(self) -> None:
