@@ -258,8 +258,8 @@ class Processes(Crew):
         self.close()
         if lives == 0:
             raise BackendUnavailable(
-                f"processes of the search died {LIVES} times in one step, for want of memory or of a script with "
-                "a __main__ guard; go on from the last checkpoint, perhaps with fewer of them"
+                f"processes of the search died {LIVES} times in one step, for want of memory or of a "
+                "script with a __main__ guard; go on from the last checkpoint, perhaps with fewer of them"
             ) from None
 
     def close(self) -> None:
