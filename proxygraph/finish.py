@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +12,31 @@ from numpy.typing import NDArray
 from proxygraph import zoo
 from proxygraph.archive import HallOfFame
 from proxygraph.canon import canonical
-from proxygraph.dag import Dag
+from proxygraph.dag import Dag, Node
 from proxygraph.equivalence import same_values
 from proxygraph.infix import text
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.latex import latex
 from proxygraph.objective import Objective
+from proxygraph.objective.plain import wrapped
 from proxygraph.problem import Problem, Split
 from proxygraph.program import lower
 from proxygraph.scores import Scores
 from proxygraph.sympy_worker import SympyWorker
 from proxygraph.table import StatTable
 
+if TYPE_CHECKING:
+    # compiled code, which is not needed to use a formula
+    from proxygraph.limits import Limits
+    from proxygraph.tuning import Tuner
+
+Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 CHUNK_VALUES = 4_000_000
 LOSS_FLOOR = 1e-15
 """Least loss that is told from none: 1 - R² has no more digits. Formulas below it are exact."""
+ROUNDING = 1e-12
+"""Differences of an objective's number that are none."""
 LOSS_SLACK = 1.5
 """The parsimony rule takes no formula whose loss is that many times the least."""
 PARTS = ("train", "validation", "test")
@@ -80,38 +89,114 @@ def finalists(
     split: Split,
     progress: Callable[[int, int], None],
     hurry: Callable[[], bool] = lambda: False,
+    limits: Limits | None = None,
 ) -> list[Finalist]:
     """Return the hall of fame in final form, with exact numbers on train and validation.
 
-    The final form is negated, or scaled and shifted, by what the training rows say, and simplified once more
-    with sympy where that is proven equal on probe values. Formulas of the front are there a second time, with
-    constants tuned on the training rows.
+    The final form is what the training rows say (`final_form`), simplified once more with sympy where that is
+    proven equal on probe values. Formulas of the front are there a second time, with constants tuned on the
+    training rows. All of them keep the `limits`.
     """
-    from proxygraph.tuning import Tuner  # compiled code, which is not needed to use a formula
+    from proxygraph.tuning import Tuner
 
     found: dict[str, Finalist] = {}
     members = hall.members
     front = {one.dag.key for one in hall.front()}
     rows, target, judge = split.train, problem.target[split.train], objective.on(split.train)
     tuner = Tuner(problem.table.take(rows), target, judge)
+
+    def values(dag: Dag) -> Floats:
+        return exact_values(dag, problem.table, rows)
+
     with SympyWorker(timeout_s=2.0) as worker:
         for i, one in enumerate(members):
             progress(i + 1, len(members))
-            values = exact_values(one.dag, problem.table, split.train)
-            if not np.isfinite(values).any():
+            plain = values(one.dag)
+            if not np.isfinite(plain).any():
                 continue
-            dag = one.dag
-            chosen = dag.key in front and not hurry()
-            if chosen:
-                dag = simplified(dag, worker)
-            final = canonical(judge.finish(dag, values, target))
-            found.setdefault(final.key, measured(final, objective, problem, split, SEEN))
-            if chosen:
-                final = tuner.tuned(final)
-                if objective.kind == "rank":  # other constants may rank the other way round
-                    final = canonical(judge.finish(final, exact_values(final, problem.table, rows), target))
-                found.setdefault(final.key, measured(final, objective, problem, split, SEEN))
+            chosen = one.dag.key in front and not hurry()
+            dag = simplified(one.dag, worker) if chosen else one.dag
+            final = final_form(dag, plain, target, judge, limits)
+            if final is None and dag is not one.dag:
+                final = final_form(one.dag, plain, target, judge, limits)
+            forms = [final, tuned_form(final, tuner, values, limits) if chosen and final else None]
+            for form in filter(None, forms):
+                if form.key not in found:
+                    found[form.key] = measured(form, objective, problem, split, SEEN)
     return list(found.values())
+
+
+def final_form(
+    dag: Dag, values: Floats, target: Floats, judge: Objective, limits: Limits | None = None
+) -> Dag | None:
+    """Return a formula as it is to be used: negated if it ranks backwards, or scaled and shifted.
+
+    Of scale and offset only what is allowed and gains something is written: the smallest form that keeps the
+    limits and is as good, up to rounding, as the best that does.
+
+    Parameters
+    ----------
+    dag : Dag
+    values, target : ndarray, shape (N,)
+        On the rows that decide; where `values` are finite.
+    judge : Objective
+        For these rows.
+    limits : Limits, optional
+
+    Returns
+    -------
+    Dag or None
+        Canonical, unless the limits ask for another spelling; None if no form keeps the limits.
+    """
+    ok = np.isfinite(values)
+    x, y, judge = values[ok], target[ok], judge.on(ok)
+    found: list[tuple[float, Dag]] = []
+    for form, final in _forms(dag, x, y, judge):
+        kept = form if limits is None else limits.kept(form)
+        if kept is not None:
+            number = judge.report(Scores.of(final), y)[judge.metric]
+            found.append((-np.inf if number is None else float(number), kept))
+    best = max((number for number, _ in found), default=0.0)
+    good = [(form.size, -number, form) for number, form in found if number >= best - ROUNDING]
+    return min(good, key=lambda one: one[:2])[2] if good else None
+
+
+def _forms(dag: Dag, x: Floats, y: Floats, judge: Objective) -> Iterator[tuple[Dag, Floats]]:
+    """Yield final forms of a formula of values `x`, and their values."""
+    slope, offset = judge.line(x, y)
+    if slope == 0.0:
+        yield Dag([Node("const", value=offset)], dag.leaves), np.full(len(x), offset)
+        return
+    lines = [(slope, offset)]
+    if judge.kind == "fit" and len(x):
+        weights = np.ones(len(x)) if judge.weights is None else judge.weights
+        with np.errstate(all="ignore"):
+            through_origin = float(np.sum(weights * x * y) / np.sum(weights * x * x))
+            shift = float(np.sum(weights * (y - x)) / np.sum(weights))
+        lines += [(through_origin, 0.0), (1.0, shift), (1.0, 0.0)]
+    for a, b in dict.fromkeys(lines):
+        if a != 0.0 and np.isfinite([a, b]).all():
+            with np.errstate(all="ignore"):
+                yield canonical(wrapped(dag, a, b)), a * x + b
+
+
+def tuned_form(
+    form: Dag, tuner: Tuner, values: Callable[[Dag], Floats], limits: Limits | None = None
+) -> Dag | None:
+    """Return a final form with better and simpler constants; None if it then breaks the limits.
+
+    Parameters
+    ----------
+    form : Dag
+    tuner : Tuner
+    values : callable
+        From a formula to its values on the rows of the tuner, shape (N,).
+    limits : Limits, optional
+    """
+    tuned = tuner.tuned(form)
+    if tuner.objective.kind == "rank":  # other constants may rank the other way round
+        return final_form(tuned, values(tuned), tuner.target, tuner.objective, limits)
+    return tuned if limits is None else limits.kept(tuned)
 
 
 def simplified(dag: Dag, worker: SympyWorker) -> Dag:
