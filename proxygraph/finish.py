@@ -93,8 +93,8 @@ def finalists(
 ) -> list[Finalist]:
     """Return the hall of fame in final form, with exact numbers on train and validation.
 
-    The final form is what the training rows say (`final_form`), simplified once more with sympy where that is
-    proven equal on probe values. Formulas of the front are there a second time, with constants tuned on the
+    Final forms are what the training rows say (`final_forms`). Formulas of the front are simplified before,
+    with sympy, where that is proven equal on probe values, and are there again with constants tuned on the
     training rows. All of them keep the `limits`.
     """
     from proxygraph.tuning import Tuner
@@ -116,23 +116,22 @@ def finalists(
                 continue
             chosen = one.dag.key in front and not hurry()
             dag = simplified(one.dag, worker) if chosen else one.dag
-            final = final_form(dag, plain, target, judge, limits)
-            if final is None and dag is not one.dag:
-                final = final_form(one.dag, plain, target, judge, limits)
-            forms = [final, tuned_form(final, tuner, values, limits) if chosen and final else None]
-            for form in filter(None, forms):
+            forms = final_forms(dag, plain, target, judge, limits)
+            if not forms and dag is not one.dag:
+                forms = final_forms(one.dag, plain, target, judge, limits)
+            final = list(forms.values())
+            if chosen:
+                final += [made for form in final[:1] if (made := tuned_form(form, tuner, values, limits))]
+            for form in final:
                 if form.key not in found:
                     found[form.key] = measured(form, objective, problem, split, SEEN)
     return list(found.values())
 
 
-def final_form(
+def final_forms(
     dag: Dag, values: Floats, target: Floats, judge: Objective, limits: Limits | None = None
-) -> Dag | None:
-    """Return a formula as it is to be used: negated if it ranks backwards, or scaled and shifted.
-
-    Of scale and offset only what is allowed and gains something is written: the smallest form that keeps the
-    limits and is as good, up to rounding, as the best that does.
+) -> dict[str, Dag]:
+    """Return a formula in the forms in which it may be used: negated if it ranks backwards, scaled, shifted.
 
     Parameters
     ----------
@@ -145,39 +144,43 @@ def final_form(
 
     Returns
     -------
-    Dag or None
-        Canonical, unless the limits ask for another spelling; None if no form keeps the limits.
+    dict of str to Dag
+        By what was added ("line", "scale", "shift" or "nothing"), the best first: all that keep the limits
+        and that no smaller one equals, up to rounding. Canonical, unless the limits ask for another spelling.
     """
     ok = np.isfinite(values)
     x, y, judge = values[ok], target[ok], judge.on(ok)
-    found: list[tuple[float, Dag]] = []
-    for form, final in _forms(dag, x, y, judge):
+    found: list[tuple[float, str, Dag]] = []
+    for way, form, final in _forms(dag, x, y, judge):
         kept = form if limits is None else limits.kept(form)
         if kept is not None:
             number = judge.report(Scores.of(final), y)[judge.metric]
-            found.append((-np.inf if number is None else float(number), kept))
-    best = max((number for number, _ in found), default=0.0)
-    good = [(form.size, -number, form) for number, form in found if number >= best - ROUNDING]
-    return min(good, key=lambda one: one[:2])[2] if good else None
+            found.append((-np.inf if number is None else float(number), way, kept))
+    best: list[tuple[float, str, Dag]] = []
+    for one in sorted(found, key=lambda one: (one[2].size, -one[0])):
+        if not best or one[0] > best[-1][0] + ROUNDING:
+            best.append(one)
+    return {way: form for _, way, form in reversed(best)}
 
 
-def _forms(dag: Dag, x: Floats, y: Floats, judge: Objective) -> Iterator[tuple[Dag, Floats]]:
-    """Yield final forms of a formula of values `x`, and their values."""
+def _forms(dag: Dag, x: Floats, y: Floats, judge: Objective) -> Iterator[tuple[str, Dag, Floats]]:
+    """Yield what is added to a formula of values `x`, the form that it has then, and its values."""
     slope, offset = judge.line(x, y)
     if slope == 0.0:
-        yield Dag([Node("const", value=offset)], dag.leaves), np.full(len(x), offset)
+        yield "line", Dag([Node("const", value=offset)], dag.leaves), np.full(len(x), offset)
         return
-    lines = [(slope, offset)]
+    lines = {"line": (slope, offset)}
     if judge.kind == "fit" and len(x):
         weights = np.ones(len(x)) if judge.weights is None else judge.weights
         with np.errstate(all="ignore"):
-            through_origin = float(np.sum(weights * x * y) / np.sum(weights * x * x))
-            shift = float(np.sum(weights * (y - x)) / np.sum(weights))
-        lines += [(through_origin, 0.0), (1.0, shift), (1.0, 0.0)]
-    for a, b in dict.fromkeys(lines):
+            lines["scale"] = float(np.sum(weights * x * y) / np.sum(weights * x * x)), 0.0
+            lines["shift"] = 1.0, float(np.sum(weights * (y - x)) / np.sum(weights))
+        lines["nothing"] = 1.0, 0.0
+    for way, (a, b) in lines.items():
         if a != 0.0 and np.isfinite([a, b]).all():
             with np.errstate(all="ignore"):
-                yield canonical(wrapped(dag, a, b)), a * x + b
+                final = a * x + b
+            yield way, canonical(wrapped(dag, a, b)), final
 
 
 def tuned_form(
@@ -195,7 +198,8 @@ def tuned_form(
     """
     tuned = tuner.tuned(form)
     if tuner.objective.kind == "rank":  # other constants may rank the other way round
-        return final_form(tuned, values(tuned), tuner.target, tuner.objective, limits)
+        forms = final_forms(tuned, values(tuned), tuner.target, tuner.objective, limits)
+        return next(iter(forms.values()), None)
     return tuned if limits is None else limits.kept(tuned)
 
 
@@ -227,19 +231,27 @@ def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finali
 
     A formula without a value on some validation rows loses to any that has more values: a correlation over
     the few rows it likes says nothing. A tie goes to the smaller formula. The winner is on the front even if
-    another of its size trains better.
+    another of its size trains better. Of formulas that are alike in all that, the shorter text wins.
     """
     metric = objective.metric
-    best = max(candidates, key=lambda f: (-f.invalid, f.metric(metric, "validation"), -f.dag.size, f.dag.key))
+
+    best = min(
+        candidates, key=lambda f: (f.invalid, -f.metric(metric, "validation"), f.dag.size, *named(f.dag))
+    )
     front: list[Finalist] = []
     record = -np.inf
-    for one in sorted(candidates, key=lambda f: (f.dag.size, -f.metric(metric, "train"), f.dag.key)):
+    for one in sorted(candidates, key=lambda f: (f.dag.size, -f.metric(metric, "train"), *named(f.dag))):
         if one.metric(metric, "train") > record:
             record = one.metric(metric, "train")
             front.append(one)
     if best not in front:
         front = sorted([*(f for f in front if f.dag.size != best.dag.size), best], key=lambda f: f.dag.size)
     return best, front
+
+
+def named(dag: Dag) -> tuple[int, str]:
+    """Return what decides between formulas that are equally good and large: digits, then the key."""
+    return len(text(dag)), dag.key
 
 
 def steepest(losses: Sequence[float], sizes: Sequence[int]) -> int:

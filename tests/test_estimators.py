@@ -21,12 +21,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from proxygraph import ProxyRanker, StatTable, SymbolicRegressor, parse
 from proxygraph.errors import ConfigError, StorageError
+from proxygraph.estimators.chosen import Candidate, Data, chosen_on_rows
 from proxygraph.estimators.formula import Formula
-from proxygraph.estimators.searched import _Candidate, _chosen_on_rows, _Data
-from proxygraph.estimators.weighted import NUMPY, weighted
+from proxygraph.estimators.weighted import RANKED, weighted
+from proxygraph.finish import steepest
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.leaves import STATISTICS, Leaf
 from proxygraph.objective import OBJECTIVES, Objective
+from proxygraph.objective.plain import WEIGHTED
 from proxygraph.program import lower
 from proxygraph.scores import Scores
 from tests.strategies import random_table
@@ -107,10 +109,11 @@ def test_a_smaller_formula_is_chosen_unless_the_rows_held_out_are_sure(noise, ch
     other = np.where(rows == 0, 1.5, np.where(rows == 1, 0.5, 1.0))  # worse on one row, better on one
     y = table.columns["x"].astype(float)
     small, large = (
-        _Candidate(Formula(parse(text, table.leaves), 1.0 - 1.0 / k, -np.mean(e**2)), 0, y + e)
+        Candidate(Formula(parse(text, table.leaves), 1.0 - 1.0 / k, -np.mean(e**2)), 0, y + e)
         for k, (text, e) in enumerate([("x", noise * other), ("x + z", error)], 2)
     )
-    best = _chosen_on_rows([small, large], _Data([table], y, None, OBJECTIVES["r2"]), rows)
+    data = Data(table, [table], y, OBJECTIVES["r2"], rows[:0], rows)
+    best = chosen_on_rows([small, large], data)
     assert (small, large).index(best) == chosen
     assert np.mean((large.unseen - y) ** 2) < np.mean((small.unseen - y) ** 2)
 
@@ -127,11 +130,8 @@ def test_without_rows_held_out_the_steepest_fall_of_loss_decides():
     X, y = data()
     model = SymbolicRegressor(**{**TINY, "generations": 15}).fit(X, y)
     assert all(one["validation"] is None for one in model.front_)
-    loss = np.array([max(1.0 - one["score"], 1e-12) for one in model.front_])
-    size = np.array([one["size"] for one in model.front_])
-    fall = np.append(-np.inf, -np.diff(np.log(loss)) / np.diff(size))
-    fall[loss > 1.5 * loss.min()] = -np.inf
-    assert model.best_index_ == int(np.argmax(fall))
+    losses = [1.0 - one["score"] for one in model.front_]
+    assert model.best_index_ == steepest(losses, [one["size"] for one in model.front_])
 
 
 def test_a_constant_target_is_its_own_formula_but_cannot_be_ranked():
@@ -360,7 +360,7 @@ def test_weights_decide_which_rows_count(make):
 
 
 @settings(max_examples=60)
-@given(st.data(), st.sampled_from(NUMPY), st.integers(2, 12))
+@given(st.data(), st.sampled_from((*WEIGHTED, *RANKED)), st.integers(2, 12))
 def test_a_whole_weight_is_a_row_repeated(data, name, n):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     x = rng.integers(-3, 4, size=n) * rng.choice([1.0, 0.37, 1e6])

@@ -12,7 +12,7 @@ from proxygraph.archive import HallOfFame
 from proxygraph.assemble import Settings
 from proxygraph.dag import Dag, Node
 from proxygraph.estimators.formula import Formula, values
-from proxygraph.finish import LOSS_FLOOR, final_form, simplified, steepest, tuned_form
+from proxygraph.finish import LOSS_FLOOR, final_forms, named, simplified, steepest, tuned_form
 from proxygraph.infix import parse, text
 from proxygraph.limits import Limits
 from proxygraph.objective import Objective
@@ -64,9 +64,9 @@ class Candidate:
     unseen: Floats
 
     @property
-    def order(self) -> tuple[int, float, str]:
+    def order(self) -> tuple[int, float, int, str]:
         """Small ones first, then good ones."""
-        return self.formula.dag.size, -self.formula.score, self.formula.dag.key
+        return self.formula.dag.size, -self.formula.score, *named(self.formula.dag)
 
 
 # ---- final forms -------------------------------------------------------------------------------------------
@@ -115,33 +115,31 @@ class _Finisher:
         plain = values(dag, self.data.parts)
         if not np.isfinite(plain[self.data.seen]).any():
             return
-        first = self._form(dag, plain, self.data.seen)
-        if first is None:
-            return
-        final = self._form(dag, plain, self.everywhere) if self.data.held_out.size else first
-        if final is not None:
-            yield first, final
-        if tune:
-            tuned = tuned_form(first, self.first, self._seen_values, self.limits)
-            final = None if tuned is None else self._refitted(tuned)
-            if tuned is not None and final is not None:
-                yield tuned, final
+        first = self._forms(dag, plain, self.data.seen)
+        last = self._forms(dag, plain, self.everywhere) if self.data.held_out.size else first
+        for way, form in first.items():
+            yield form, last.get(way, form)
+        for form in list(first.values())[:tune]:
+            tuned = tuned_form(form, self.first, self._seen_values, self.limits)
+            if tuned is not None:
+                yield tuned, self._refitted(tuned)
 
     def _seen_values(self, dag: Dag) -> Floats:
         return values(dag, self.data.parts)[self.data.seen]
 
-    def _form(self, dag: Dag, plain: Floats, rows: Rows) -> Dag | None:
+    def _forms(self, dag: Dag, plain: Floats, rows: Rows) -> dict[str, Dag]:
         judge = self.data.objective.on(rows)
-        return final_form(dag, plain[rows], self.data.target[rows], judge, self.limits)
+        return final_forms(dag, plain[rows], self.data.target[rows], judge, self.limits)
 
-    def _refitted(self, tuned: Dag) -> Dag | None:
-        """Return the formula with constants of all rows, if that keeps the limits, else as it is."""
+    def _refitted(self, tuned: Dag) -> Dag:
+        """Return the formula with constants of all rows if that keeps the limits, else as it is."""
         if not self.data.held_out.size:
             return tuned
         if self.data.objective.kind == "rank":
-            return self._form(tuned, values(tuned, self.data.parts), self.everywhere)
+            forms = self._forms(tuned, values(tuned, self.data.parts), self.everywhere)
+            return next(iter(forms.values()), tuned)
         refitted = self.limits.kept(self.last.refitted(tuned))
-        return self.limits.kept(tuned) if refitted is None else refitted
+        return tuned if refitted is None else refitted
 
 
 def _candidate(first: Dag, final: Dag, data: Data) -> Candidate | None:

@@ -44,6 +44,9 @@ def searching(given: Parameters, table: StatTable, seed: int, threads: int) -> S
     for name in ("nesting", "units", "trends"):
         if given[name] is not None and not isinstance(given[name], Mapping):
             raise BadInput(f"{name}={given[name]!r}: a mapping is needed")
+    for outer, inner in (given["nesting"] or {}).items():
+        if not isinstance(inner, Mapping):
+            raise BadInput(f"nesting of {outer!r}: {inner!r} is no mapping of operators to numbers")
     if unknown := [name for name in given["operators"] or () if name not in OPS]:
         raise BadInput(f"operators: no operator named {unknown[0]!r}; known: {', '.join(OPS)}")
     operators = tuple(given["operators"]) if given["operators"] else None
