@@ -154,13 +154,22 @@ def final_forms(
     for way, form, final in _forms(dag, x, y, judge):
         kept = form if limits is None else limits.kept(form)
         if kept is not None:
-            number = judge.report(Scores.of(final), y)[judge.metric]
-            found.append((-np.inf if number is None else float(number), way, kept))
+            found.append((_number(final, y, judge), way, kept))
+    if judge.kind == "fit" and len(y):
+        mean = _number(np.full(len(y), judge.line(np.zeros(len(y)), y)[1]), y, judge)
+        found = [
+            one for one in found if one[0] >= mean - ROUNDING
+        ] or found  # who predicts worse says nothing
     best: list[tuple[float, str, Dag]] = []
     for one in sorted(found, key=lambda one: (one[2].size, -one[0])):
         if not best or one[0] > best[-1][0] + ROUNDING:
             best.append(one)
     return {way: form for _, way, form in reversed(best)}
+
+
+def _number(values: Floats, target: Floats, judge: Objective) -> float:
+    number = judge.report(Scores.of(values), target)[judge.metric]
+    return -np.inf if number is None else float(number)
 
 
 def _forms(dag: Dag, x: Floats, y: Floats, judge: Objective) -> Iterator[tuple[str, Dag, Floats]]:
