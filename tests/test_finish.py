@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from proxygraph.behaviour import Behaviour
@@ -32,24 +34,27 @@ def forms(y: np.ndarray, name: str = "r2", **limits: object) -> dict[str, str]:
 # ---- final forms -------------------------------------------------------------------------------------------
 
 
-def test_what_gains_nothing_is_not_written():
-    assert forms(np.log(X)) == {"nothing": "log(x)"}
-    assert forms(2.0 * np.log(X)) == {"scale": "2 * log(x)", "nothing": "log(x)"}
-    ways = forms(np.log(X) + 1.0)
-    assert list(ways) == ["shift"]  # the formula alone predicts worse than the mean
-    assert parse(ways["shift"], TABLE.leaves).size == 4
+def test_what_gains_nothing_is_not_written() -> None:
+    assert list(forms(np.log(X)).values()) == ["log(x)"]
+    scaled = forms(1.5 * np.log(X))
+    assert list(scaled) == ["scale", "nothing"]
+    assert parse(scaled["scale"], TABLE.leaves).size == 4
+    # the formula alone would predict worse than the mean
+    (shifted,) = forms(np.log(X) + 2.0).values()
+    assert parse(shifted, TABLE.leaves).size == 4
 
 
-def test_a_line_that_is_not_allowed_is_left_out():
-    y = 2.0 * np.log(X) + 1.0
+def test_a_line_that_is_not_allowed_is_left_out() -> None:
+    y = 1.2 * np.log(X) + 0.1
     assert "line" in forms(y)
-    assert forms(y, max_constants=1).keys() == {"scale", "shift"} - {"shift"}
+    assert forms(y, max_constants=1).keys() < {"scale", "shift", "nothing"}
+    assert forms(y, max_size=4).keys() == forms(y, max_constants=1).keys()
     assert forms(y, max_constants=0) == {"nothing": "log(x)"}
     assert forms(y, max_size=2) == {"nothing": "log(x)"}
     assert forms(y, max_depth=0) == {}
 
 
-def test_ranks_need_no_line_but_a_direction():
+def test_ranks_need_no_line_but_a_direction() -> None:
     assert forms(np.exp(X), "spearman") == {"line": "log(x)"}
     assert forms(-X, "spearman") == {"line": "-log(x)"}
     assert forms(-X, "spearman", ops=("log", "mul")) == {"line": "-1 * log(x)"}
@@ -57,10 +62,11 @@ def test_ranks_need_no_line_but_a_direction():
 
 
 @given(st.floats(-5.0, 5.0), st.floats(-5.0, 5.0), st.floats(0.0, 1.0), st.integers(0, 2**32 - 1))
-def test_larger_forms_are_better_and_the_largest_is_the_best_line(slope, offset, noise, seed):
+def test_larger_forms_are_better_and_the_largest_is_the_best_line(
+    slope: Any, offset: Any, noise: Any, seed: Any
+) -> None:
     y = slope * np.log(X) + offset + noise * np.random.default_rng(seed).normal(size=X.size)
-    if y.min() == y.max():
-        return
+    assume(np.var(y) > 1e-9)
     found = final_forms(DAG, np.log(X), y, OBJECTIVES["r2"])
     losses = [
         np.mean((y - ReferenceKernel(lower([dag]))(TABLE)[0]) ** 2) / np.var(y) for dag in found.values()
@@ -87,12 +93,12 @@ def test_larger_forms_are_better_and_the_largest_is_the_best_line(slope, offset,
         ([0.3], [4], 0),
     ],
 )
-def test_steepest_fall_of_loss(losses, sizes, expected):
+def test_steepest_fall_of_loss(losses: Any, sizes: Any, expected: Any) -> None:
     assert steepest(losses, sizes) == expected
 
 
 @given(LOSSES, st.data())
-def test_the_steepest_is_on_the_front_and_of_little_loss(losses, data):
+def test_the_steepest_is_on_the_front_and_of_little_loss(losses: Any, data: Any) -> None:
     sizes = data.draw(st.lists(st.integers(1, 20), min_size=len(losses), max_size=len(losses)))
     best = steepest(losses, sizes)
     floored = np.maximum(losses, LOSS_FLOOR)

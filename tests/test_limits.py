@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,7 +29,7 @@ def limits(max_size: int = 99, behaviour: Behaviour | None = None, **constraints
 
 
 @given(dags(LEAVES, 8, ("row",), SPELLED), st.sets(st.sampled_from(SPELLED)))
-def test_another_spelling_has_the_same_values(dag, ops):
+def test_another_spelling_has_the_same_values(dag: Any, ops: Any) -> None:
     other = respelled(dag, frozenset(ops))
     with np.errstate(all="ignore"):
         a, b = ReferenceKernel(lower([dag, other]))(TABLE)
@@ -51,7 +53,7 @@ def test_another_spelling_has_the_same_values(dag, ops):
         ("log(x) + y", {"mul"}, "log(x) + y"),
     ],
 )
-def test_operators_that_are_not_allowed_are_written_in_others(formula, ops, expected):
+def test_operators_that_are_not_allowed_are_written_in_others(formula: Any, ops: Any, expected: Any) -> None:
     other = respelled(parse(formula, LEAVES), frozenset(ops))
     assert other == parse(expected, LEAVES), text(other)
 
@@ -69,7 +71,7 @@ def test_operators_that_are_not_allowed_are_written_in_others(formula, ops, expe
         (limits(behaviour=Behaviour({"y": "increasing"})), "x + cube(y)", "x - y"),
     ],
 )
-def test_limits_hold_for_the_formula_as_it_is_written(rule, good, bad):
+def test_limits_hold_for_the_formula_as_it_is_written(rule: Any, good: Any, bad: Any) -> None:
     assert rule.kept(parse(good, LEAVES)) is not None
     assert rule.kept(parse(bad, LEAVES)) is None
     assert rule.kept(parse("z", {"z": Leaf("z", "row")})) is None
