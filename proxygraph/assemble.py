@@ -14,6 +14,7 @@ from proxygraph.islands import Islands, Migration, island_seed
 from proxygraph.kernels.fitter import Fitter
 from proxygraph.kernels.population import Population
 from proxygraph.leaves import Leaf
+from proxygraph.limits import Limits
 from proxygraph.objective import Objective
 from proxygraph.rank import Floats
 from proxygraph.search import Search, SearchConfig, default_ops
@@ -44,7 +45,7 @@ class Settings:
     islands : int
     migration : Migration
     max_size : int
-        Most nodes of a formula.
+        Most nodes of a formula, sign, scale and offset included.
     ops : sequence of str or None
         Operators allowed; by default those that suit the leaves (`search.default_ops`).
     constraints : Constraints
@@ -68,6 +69,10 @@ class Settings:
     fit_constants: bool = True
     parsimony: float = 0.001
     threads: int = 1
+
+    def limits(self, table: StatTable) -> Limits:
+        """Return what formulas of the result must keep; behaviour is looked at on the rows of a table."""
+        return Limits(self.max_size, self.constraints, self.behaviour, table, self.threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +126,11 @@ class Assembled(Islands):
     """A search that knows what it is made from."""
 
     recipe: Recipe = field(kw_only=True)
+
+    @property
+    def limits(self) -> Limits:
+        """What formulas of its result must keep; behaviour as on the rows that it sees."""
+        return self.recipe.settings.limits(self.recipe.table)
 
 
 def recipe(

@@ -15,6 +15,7 @@ from proxygraph.finish import Finalist, baselines, choose, finalists, tested
 from proxygraph.infix import text
 from proxygraph.islands import IslandsState
 from proxygraph.latex import formula_tex
+from proxygraph.limits import Limits
 from proxygraph.loop import Outcome
 from proxygraph.objective import Objective
 from proxygraph.problem import Problem, Split
@@ -28,20 +29,27 @@ def finished(
     split: Split,
     judge: Objective,
     settings: dict[str, Any],
+    limits: Limits,
     *,
     screen: Console,
     quiet: bool,
     hurry: Callable[[], bool],
 ) -> tuple[dict[str, Any], Finalist]:
-    """Choose on validation, then test once; return ``result.json``. `hurry` leaves out sympy."""
+    """Choose among what keeps the limits, on validation, then test once; return ``result.json``.
+
+    `hurry` leaves out sympy and tuned constants.
+    """
     state = outcome.state
     with reporting(screen) as report:
         tell = (lambda what, done, total: None) if quiet else report
         candidates = finalists(
-            state.hall, judge, problem, split, lambda i, n: tell("final numbers", i, n), hurry
+            state.hall, judge, problem, split, lambda i, n: tell("final numbers", i, n), hurry, limits
         )
         if not candidates:
-            raise ConfigError("no formula was finite on the training rows; are the columns usable?")
+            raise ConfigError(
+                f"none of {len(state.hall.members)} formulas is finite on the training rows and, with sign, "
+                "scale and offset, within the limits; allow more, or look at the columns"
+            )
         best, front = choose(candidates, judge)
         front = [tested(one, judge, problem, split) for one in front]
         compared = baselines(judge, problem, split)

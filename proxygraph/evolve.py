@@ -72,7 +72,7 @@ def evolve(
         list[str] | None, typer.Option(help="A formula to start from, as text; may be repeated.")
     ] = None,
     max_size: Annotated[
-        int, typer.Option(help="Most nodes while searching; sign, scale and offset come on top.")
+        int, typer.Option(help="Most nodes of a formula, sign, scale and offset included.")
     ] = 15,
     threads: Annotated[int, typer.Option(help="Threads for scoring; the result does not depend on it.")] = 2,
     dask: Annotated[
@@ -100,7 +100,7 @@ def evolve(
         int | None, typer.Option(help="Most operators above one another.", rich_help_panel=LIMITS)
     ] = None,
     max_constants: Annotated[
-        int | None, typer.Option(help="Most constants while searching.", rich_help_panel=LIMITS)
+        int | None, typer.Option(help="Most constants, scale and offset included.", rich_help_panel=LIMITS)
     ] = None,
     nesting: Annotated[
         str | None,
@@ -221,7 +221,15 @@ def evolve(
         )
     with _interruptible() as wish:  # one Ctrl-C only makes the rest shorter; the result is written
         result, best = finished(
-            outcome, problem, split, judge, settings, quiet=quiet, screen=screen, hurry=lambda: wish[0]
+            outcome,
+            problem,
+            split,
+            judge,
+            settings,
+            search.limits,
+            quiet=quiet,
+            screen=screen,
+            hurry=lambda: wish[0],
         )
         store(folder, result, best, outcome.state)
     announce(screen, result, best, folder, judge.metric)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +12,31 @@ from numpy.typing import NDArray
 from proxygraph import zoo
 from proxygraph.archive import HallOfFame
 from proxygraph.canon import canonical
-from proxygraph.dag import Dag
+from proxygraph.dag import Dag, Node
 from proxygraph.equivalence import same_values
 from proxygraph.infix import text
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.latex import latex
 from proxygraph.objective import Objective
+from proxygraph.objective.plain import wrapped
 from proxygraph.problem import Problem, Split
 from proxygraph.program import lower
 from proxygraph.scores import Scores
 from proxygraph.sympy_worker import SympyWorker
 from proxygraph.table import StatTable
 
+if TYPE_CHECKING:
+    # compiled code, which is not needed to use a formula
+    from proxygraph.limits import Limits
+    from proxygraph.tuning import Tuner
+
+Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 CHUNK_VALUES = 4_000_000
 LOSS_FLOOR = 1e-15
 """Least loss that is told from none: 1 - R² has no more digits. Formulas below it are exact."""
+ROUNDING = 1e-12
+"""Differences of an objective's number that are none."""
 LOSS_SLACK = 1.5
 """The parsimony rule takes no formula whose loss is that many times the least."""
 PARTS = ("train", "validation", "test")
@@ -80,38 +89,127 @@ def finalists(
     split: Split,
     progress: Callable[[int, int], None],
     hurry: Callable[[], bool] = lambda: False,
+    limits: Limits | None = None,
 ) -> list[Finalist]:
     """Return the hall of fame in final form, with exact numbers on train and validation.
 
-    The final form is negated, or scaled and shifted, by what the training rows say, and simplified once more
-    with sympy where that is proven equal on probe values. Formulas of the front are there a second time, with
-    constants tuned on the training rows.
+    Final forms are what the training rows say (`final_forms`). Formulas of the front are simplified before,
+    with sympy, where that is proven equal on probe values, and are there again with constants tuned on the
+    training rows. All of them keep the `limits`.
     """
-    from proxygraph.tuning import Tuner  # compiled code, which is not needed to use a formula
+    from proxygraph.tuning import Tuner
 
     found: dict[str, Finalist] = {}
     members = hall.members
     front = {one.dag.key for one in hall.front()}
     rows, target, judge = split.train, problem.target[split.train], objective.on(split.train)
     tuner = Tuner(problem.table.take(rows), target, judge)
+
+    def values(dag: Dag) -> Floats:
+        return exact_values(dag, problem.table, rows)
+
     with SympyWorker(timeout_s=2.0) as worker:
         for i, one in enumerate(members):
             progress(i + 1, len(members))
-            values = exact_values(one.dag, problem.table, split.train)
-            if not np.isfinite(values).any():
+            plain = values(one.dag)
+            if not np.isfinite(plain).any():
                 continue
-            dag = one.dag
-            chosen = dag.key in front and not hurry()
+            chosen = one.dag.key in front and not hurry()
+            dag = simplified(one.dag, worker) if chosen else one.dag
+            forms = final_forms(dag, plain, target, judge, limits)
+            if not forms and dag is not one.dag:
+                forms = final_forms(one.dag, plain, target, judge, limits)
+            final = list(forms.values())
             if chosen:
-                dag = simplified(dag, worker)
-            final = canonical(judge.finish(dag, values, target))
-            found.setdefault(final.key, measured(final, objective, problem, split, SEEN))
-            if chosen:
-                final = tuner.tuned(final)
-                if objective.kind == "rank":  # other constants may rank the other way round
-                    final = canonical(judge.finish(final, exact_values(final, problem.table, rows), target))
-                found.setdefault(final.key, measured(final, objective, problem, split, SEEN))
+                final += [made for form in final[:1] if (made := tuned_form(form, tuner, values, limits))]
+            for form in final:
+                if form.key not in found:
+                    found[form.key] = measured(form, objective, problem, split, SEEN)
     return list(found.values())
+
+
+def final_forms(
+    dag: Dag, values: Floats, target: Floats, judge: Objective, limits: Limits | None = None
+) -> dict[str, Dag]:
+    """Return a formula in the forms in which it may be used: negated if it ranks backwards, scaled, shifted.
+
+    Parameters
+    ----------
+    dag : Dag
+    values, target : ndarray, shape (N,)
+        On the rows that decide; where `values` are finite.
+    judge : Objective
+        For these rows.
+    limits : Limits, optional
+
+    Returns
+    -------
+    dict of str to Dag
+        By what was added ("line", "scale", "shift" or "nothing"), the best first: all that keep the limits
+        and that no smaller one equals, up to rounding. Canonical, unless the limits ask for another spelling.
+    """
+    ok = np.isfinite(values)
+    x, y, judge = values[ok], target[ok], judge.on(ok)
+    found: list[tuple[float, str, Dag]] = []
+    for way, form, final in _forms(dag, x, y, judge):
+        kept = form if limits is None else limits.kept(form)
+        if kept is not None:
+            found.append((_number(final, y, judge), way, kept))
+    if judge.kind == "fit" and len(y):
+        mean = _number(np.full(len(y), judge.line(np.zeros(len(y)), y)[1]), y, judge)
+        found = [
+            one for one in found if one[0] >= mean - ROUNDING
+        ] or found  # who predicts worse says nothing
+    best: list[tuple[float, str, Dag]] = []
+    for one in sorted(found, key=lambda one: (one[2].size, -one[0])):
+        if not best or one[0] > best[-1][0] + ROUNDING:
+            best.append(one)
+    return {way: form for _, way, form in reversed(best)}
+
+
+def _number(values: Floats, target: Floats, judge: Objective) -> float:
+    number = judge.report(Scores.of(values), target)[judge.metric]
+    return -np.inf if number is None else float(number)
+
+
+def _forms(dag: Dag, x: Floats, y: Floats, judge: Objective) -> Iterator[tuple[str, Dag, Floats]]:
+    """Yield what is added to a formula of values `x`, the form that it has then, and its values."""
+    slope, offset = judge.line(x, y)
+    if slope == 0.0:
+        yield "line", Dag([Node("const", value=offset)], dag.leaves), np.full(len(x), offset)
+        return
+    lines = {"line": (slope, offset)}
+    if judge.kind == "fit" and len(x):
+        weights = np.ones(len(x)) if judge.weights is None else judge.weights
+        with np.errstate(all="ignore"):
+            lines["scale"] = float(np.sum(weights * x * y) / np.sum(weights * x * x)), 0.0
+            lines["shift"] = 1.0, float(np.sum(weights * (y - x)) / np.sum(weights))
+        lines["nothing"] = 1.0, 0.0
+    for way, (a, b) in lines.items():
+        if a != 0.0 and np.isfinite([a, b]).all():
+            with np.errstate(all="ignore"):
+                final = a * x + b
+            yield way, canonical(wrapped(dag, a, b)), final
+
+
+def tuned_form(
+    form: Dag, tuner: Tuner, values: Callable[[Dag], Floats], limits: Limits | None = None
+) -> Dag | None:
+    """Return a final form with better and simpler constants; None if it then breaks the limits.
+
+    Parameters
+    ----------
+    form : Dag
+    tuner : Tuner
+    values : callable
+        From a formula to its values on the rows of the tuner, shape (N,).
+    limits : Limits, optional
+    """
+    tuned = tuner.tuned(form)
+    if tuner.objective.kind == "rank":  # other constants may rank the other way round
+        forms = final_forms(tuned, values(tuned), tuner.target, tuner.objective, limits)
+        return next(iter(forms.values()), None)
+    return tuned if limits is None else limits.kept(tuned)
 
 
 def simplified(dag: Dag, worker: SympyWorker) -> Dag:
@@ -142,19 +240,27 @@ def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finali
 
     A formula without a value on some validation rows loses to any that has more values: a correlation over
     the few rows it likes says nothing. A tie goes to the smaller formula. The winner is on the front even if
-    another of its size trains better.
+    another of its size trains better. Of formulas that are alike in all that, the shorter text wins.
     """
     metric = objective.metric
-    best = max(candidates, key=lambda f: (-f.invalid, f.metric(metric, "validation"), -f.dag.size, f.dag.key))
+
+    best = min(
+        candidates, key=lambda f: (f.invalid, -f.metric(metric, "validation"), f.dag.size, *named(f.dag))
+    )
     front: list[Finalist] = []
     record = -np.inf
-    for one in sorted(candidates, key=lambda f: (f.dag.size, -f.metric(metric, "train"), f.dag.key)):
+    for one in sorted(candidates, key=lambda f: (f.dag.size, -f.metric(metric, "train"), *named(f.dag))):
         if one.metric(metric, "train") > record:
             record = one.metric(metric, "train")
             front.append(one)
     if best not in front:
         front = sorted([*(f for f in front if f.dag.size != best.dag.size), best], key=lambda f: f.dag.size)
     return best, front
+
+
+def named(dag: Dag) -> tuple[int, str]:
+    """Return what decides between formulas that are equally good and large: digits, then the key."""
+    return len(text(dag)), dag.key
 
 
 def steepest(losses: Sequence[float], sizes: Sequence[int]) -> int:

@@ -472,18 +472,26 @@ class Search:
         return np.concatenate([f for f, _ in parts]), np.concatenate([c for _, c in parts])
 
     def honoured(self, found: Living, hall: HallOfFame) -> list[Individual]:
-        """Return those that may enter the hall of fame, as canonical Dags."""
+        """Return those that may enter the hall of fame, as Dags, canonical if allowed."""
         order = np.lexsort((found.key, -found.fitness, found.size))
         chosen: list[Individual] = []
         for size in np.unique(found.size):
             least = hall.least(int(size))
             rows = order[found.size[order] == size][: hall.keep]
             for i in rows[found.fitness[rows] > least]:
-                spelled = self.canonical(to_dag(found.trees, int(i), self.evaluate.vocabulary))
-                fits = spelled.leaves and spelled.size <= self.config.max_size
-                if fits and self.constraints.admits([spelled], self.evaluate.vocabulary)[0]:
+                bred = to_dag(found.trees, int(i), self.evaluate.vocabulary)
+                spelled = self.canonical(bred)
+                if not self.constraints.is_empty and not self._may_stay(spelled):
+                    spelled = bred  # the canonical form of x*x has an operator that may not be allowed
+                if self._may_stay(spelled):
                     chosen.append(Individual(spelled, float(found.fitness[i])))
         return chosen
+
+    def _may_stay(self, dag: Dag) -> bool:
+        """Whether a Dag has a leaf and keeps size and constraints."""
+        vocabulary = self.evaluate.vocabulary
+        fits = bool(dag.leaves) and dag.size <= self.config.max_size
+        return fits and (self.constraints.is_empty or bool(self.constraints.admits([dag], vocabulary)[0]))
 
 
 def default_ops(leaves: Mapping[str, Leaf], without: Sequence[str] = ()) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from proxygraph.infix import parse
 from proxygraph.leaves import STATISTICS
 from proxygraph.problem import Problem
 from proxygraph.table import StatTable
@@ -284,3 +285,32 @@ def test_help_shows_an_example(folder: Path, module: str) -> None:
     done = call(module, "--help", cwd=folder)
     assert done.returncode == 0
     assert f"Example: python -m proxygraph.{module}" in done.stdout
+
+
+@pytest.mark.slow
+def test_workers_elsewhere_come_to_the_same_front(folder: Path) -> None:
+    pytest.importorskip("distributed")
+    common = ("t.csv", "--target", "y", "--population", 80, "--generations", 12, "--seed", 3, "--quiet")
+    for args in (("--out", "here"), ("--out", "there", "--dask", "local:2")):
+        done = call("evolve", *common, *args, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    here, there = (json.loads((folder / out / "result.json").read_text()) for out in ("here", "there"))
+    assert here["front"] == there["front"]
+    assert here["search"]["evaluated"] == there["search"]["evaluated"]
+
+
+def test_limits_hold_for_what_is_written(folder: Path) -> None:
+    common = ("t.csv", "--target", "y", "--population", 60, "--generations", 5, "--quiet", "--out", "limited")
+    limits = ("--max-size", 6, "--max-constants", 1, "--max-depth", 3, "--operators", "add,mul,log")
+    done = call("evolve", *common, *limits, "--sign", "positive", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    front = json.loads((folder / "limited" / "result.json").read_text())["front"]
+    assert front
+    table, _ = columns(folder)
+    for one in front:
+        dag = parse(one["infix"], table.leaves)
+        assert dag.size == one["size"] <= 6
+        assert dag.depth <= 3
+        assert sum(node.kind == "const" for node in dag.nodes) <= 1
+        assert {node.name for node in dag.nodes if node.kind == "op"} <= {"add", "mul", "log"}
+        assert max(f["train"]["r2"] for f in front) > 0.9

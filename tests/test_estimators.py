@@ -21,12 +21,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from proxygraph import ProxyRanker, StatTable, SymbolicRegressor, parse
 from proxygraph.errors import ConfigError, StorageError
+from proxygraph.estimators.chosen import Candidate, Data, chosen_on_rows
 from proxygraph.estimators.formula import Formula
-from proxygraph.estimators.searched import _Candidate, _chosen_on_rows, _Data
-from proxygraph.estimators.weighted import NUMPY, weighted
+from proxygraph.estimators.weighted import RANKED, weighted
+from proxygraph.finish import steepest
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.leaves import STATISTICS, Leaf
 from proxygraph.objective import OBJECTIVES, Objective
+from proxygraph.objective.plain import WEIGHTED
 from proxygraph.program import lower
 from proxygraph.scores import Scores
 from tests.strategies import random_table
@@ -57,6 +59,134 @@ def test_an_exact_formula_is_found_and_chosen():
     }
     ranker = ProxyRanker(generations=20, population=100, random_state=0).fit(X, np.exp(-X[:, 0] * X[:, 1]))
     assert ranker.score(X, -X[:, 0] * X[:, 1]) == pytest.approx(1.0)
+
+
+def test_constants_are_found_and_made_simple():
+    X, _ = data(200)
+    y = 2.5 * X[:, 0] * X[:, 1] + 1.5
+    model = SymbolicRegressor(generations=20, population=100, random_state=0).fit(X, y)
+    assert model.formula() == "1.5 + 2.5 * (x0 * x1)"
+    inner = np.exp(-0.75 * X[:, 0]) + X[:, 1]
+    few = {"generations": 30, "population": 400, "random_state": 0, "operators": ["add", "mul", "exp"]}
+    fitted, bare = (SymbolicRegressor(**few, fit_constants=on).fit(X, inner) for on in (True, False))
+    assert fitted.formula() == "x1 + exp(-0.75 * x0)"
+    assert "-0.75 *" not in bare.formula()
+
+
+def test_constants_are_those_of_all_rows_and_validation_numbers_are_not():
+    X, y = data(400)
+    y = 3.0 * y + np.random.default_rng(1).normal(size=400)
+    model = SymbolicRegressor(**{**TINY, "max_size": 7}, initial=["x0 * x1"]).fit(X, y)
+    slope, offset = np.polyfit(X[:, 0] * X[:, 1], y, 1)
+    model_of_all = 1 - np.var(y - slope * X[:, 0] * X[:, 1] - offset) / np.var(y)
+    assert max(one["score"] for one in model.front_ if one["size"] <= 7) >= model_of_all - 2e-3
+    assert all(one["validation"] != one["score"] for one in model.front_)
+
+
+# ---- limits ------------------------------------------------------------------------------------------------
+
+
+def written(model: Any) -> list[Any]:
+    leaves = {name: Leaf(name, "row") for name in ("x0", "x1", "x2")}
+    return [parse(one["formula"], leaves) for one in model.front_]
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("rows", [60, 160])
+def test_every_formula_of_the_front_keeps_the_limits(make, rows):
+    X, y = data(rows)
+    y = y + 0.3 * np.random.default_rng(2).normal(size=rows)
+    operators = ["add", "mul", "log", "sub"]
+    model = make(
+        generations=12, population=60, random_state=1, max_size=9, max_depth=4, max_constants=2,
+        operators=operators, leaves=["x0", "x1"], nesting={"log": {"log": 0, "mul": 0}},
+    ).fit(X, y)  # fmt: skip
+    assert model.score(X, y) > 0.8
+    for dag in written(model):
+        assert dag.size <= 9
+        assert dag.depth <= 4
+        assert sum(node.kind == "const" for node in dag.nodes) <= 2
+        assert {node.name for node in dag.nodes if node.kind == "op"} <= set(operators)
+        assert dag.leaves.keys() <= {"x0", "x1"}
+        for node in dag.nodes:
+            if node.name == "log":
+                assert dag.nodes[node.args[0]].name not in ("log", "mul")
+
+
+def test_limits_count_scale_and_offset():
+    X, _ = data(200)
+    y = 2.5 * X[:, 0] * X[:, 1] + 1.5
+    few = {"generations": 10, "population": 60, "random_state": 0}
+    one = SymbolicRegressor(**few, max_constants=1).fit(X, y)
+    assert all(sum(node.kind == "const" for node in dag.nodes) <= 1 for dag in written(one))
+    none = SymbolicRegressor(**few, max_constants=0).fit(X, X[:, 0] * X[:, 1])
+    assert none.formula() == "x0 * x1"
+    assert all(node.kind != "const" for dag in written(none) for node in dag.nodes)
+    small = SymbolicRegressor(**few, max_size=5).fit(X, y)
+    assert max(dag.size for dag in written(small)) == 5
+    plain = SymbolicRegressor(**few, operators=["add", "mul"]).fit(X, 2.5 * X[:, 0] ** 2 - 1.5)
+    assert plain.formula() == "2.5 * (x0 * x0) + -1.5"
+    ranker = ProxyRanker(**few, operators=["add", "mul"]).fit(X, -X[:, 0] * X[:, 1])
+    assert ranker.formula() == "-1 * (x0 * x1)"
+
+
+@pytest.mark.parametrize("sign", ["positive", "nonpos"])
+def test_every_formula_of_the_front_behaves_on_all_rows(sign):
+    X, _ = data(160)
+    side = 1.0 if sign == "positive" else -1.0
+    y = side * (X[:, 0] - 1.3 + np.random.default_rng(4).normal(size=160))
+    trends = {"x0": "increasing" if side > 0 else "decreasing", "x1": "decreasing"}
+    model = SymbolicRegressor(
+        generations=12, population=60, random_state=0, trends=trends, sign=sign
+    ).fit(X, y)  # fmt: skip
+    free = SymbolicRegressor(generations=12, population=60, random_state=0).fit(X, y)
+    assert (side * free.predict(X) < 0.0).any()
+    assert len(model.front_) > 1
+    for i in range(len(model.front_)):
+        assert (side * model.predict(X, index=i) >= 0.0).all()
+        for column, way in ((0, side), (1, -1.0)):
+            moved = X.copy()
+            values = []
+            for place in np.quantile(X[:, column], np.linspace(0.0, 1.0, 9)):
+                moved[:, column] = place
+                values.append(model.predict(moved, index=i))
+            assert (way * np.diff(values, axis=0) >= -1e-8).all()
+
+
+def test_units_decide_what_may_be_added():
+    X, _ = data(200)
+    few = {**TINY, "initial": ["x0 + x1"]}
+    y = X[:, 0] + X[:, 1]
+    assert SymbolicRegressor(**few).fit(X, y).formula() == "x0 + x1"
+    assert SymbolicRegressor(**few, units={"x0": "m", "x1": "m"}).fit(X, y).formula() == "x0 + x1"
+    model = SymbolicRegressor(**few, units={"x0": "m", "x1": "s"}, target_unit="m").fit(X, y)
+    assert model.score(X, y) < 1.0 - 1e-6
+    assert "x0 + x1" not in [one["formula"] for one in model.front_]
+
+
+def test_limits_that_leave_nothing_are_refused():
+    X, y = data()
+    with pytest.raises(ValueError, match="keeps the limits"):
+        SymbolicRegressor(**TINY, sign="negative", max_constants=0, operators=["exp"]).fit(X, y)
+
+
+@pytest.mark.parametrize("population", [20, 120])
+def test_islands_are_as_many_as_asked_for_or_as_suit_the_population(population):
+    X, y = data()
+    seen: set[int] = set()
+
+    def look(state: Any) -> None:
+        seen.add(len(state.islands))
+
+    about = {**TINY, "population": population, "callback": look}
+    SymbolicRegressor(**about).fit(X, y)
+    assert seen == {max(1, population // 50)}
+    seen.clear()
+    SymbolicRegressor(**about, islands=3).fit(X, y)
+    assert seen == {3}
+
+
+# ---- the front ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", BOTH)
@@ -107,10 +237,11 @@ def test_a_smaller_formula_is_chosen_unless_the_rows_held_out_are_sure(noise, ch
     other = np.where(rows == 0, 1.5, np.where(rows == 1, 0.5, 1.0))  # worse on one row, better on one
     y = table.columns["x"].astype(float)
     small, large = (
-        _Candidate(Formula(parse(text, table.leaves), 1.0 - 1.0 / k, -np.mean(e**2)), 0, y + e)
+        Candidate(Formula(parse(text, table.leaves), 1.0 - 1.0 / k, -np.mean(e**2)), 0, y + e)
         for k, (text, e) in enumerate([("x", noise * other), ("x + z", error)], 2)
     )
-    best = _chosen_on_rows([small, large], _Data([table], y, None, OBJECTIVES["r2"]), rows)
+    data = Data(table, [table], y, OBJECTIVES["r2"], rows[:0], rows)
+    best = chosen_on_rows([small, large], data)
     assert (small, large).index(best) == chosen
     assert np.mean((large.unseen - y) ** 2) < np.mean((small.unseen - y) ** 2)
 
@@ -127,11 +258,8 @@ def test_without_rows_held_out_the_steepest_fall_of_loss_decides():
     X, y = data()
     model = SymbolicRegressor(**{**TINY, "generations": 15}).fit(X, y)
     assert all(one["validation"] is None for one in model.front_)
-    loss = np.array([max(1.0 - one["score"], 1e-12) for one in model.front_])
-    size = np.array([one["size"] for one in model.front_])
-    fall = np.append(-np.inf, -np.diff(np.log(loss)) / np.diff(size))
-    fall[loss > 1.5 * loss.min()] = -np.inf
-    assert model.best_index_ == int(np.argmax(fall))
+    losses = [1.0 - one["score"] for one in model.front_]
+    assert model.best_index_ == steepest(losses, [one["size"] for one in model.front_])
 
 
 def test_a_constant_target_is_its_own_formula_but_cannot_be_ranked():
@@ -176,7 +304,8 @@ def test_pipeline_grid_search_cross_validation_and_clone(make):
 def test_the_result_depends_on_the_seed_and_not_on_threads(make):
     X, y = data(120)
     fronts = [
-        make(**{**TINY, "random_state": seed}, n_jobs=n).fit(X, y) for seed, n in ((0, 1), (0, 2), (1, 1))
+        make(**{**TINY, "random_state": seed}, islands=2, n_jobs=n).fit(X, y)
+        for seed, n in ((0, 1), (0, 2), (1, 1))
     ]
     assert fronts[0].front_ == fronts[1].front_
     assert fronts[0].best_index_ == fronts[1].best_index_
@@ -255,7 +384,8 @@ def test_verbose_prints_a_line_per_generation(capsys):
 def test_a_file_gives_the_same_estimator_back(make, many, tmp_path):
     X, y = data()
     y = np.stack([y, -X[:, 2]], axis=1) if many else y
-    model = make(**TINY, callback=lambda state: None).fit(X, y)
+    limits = {"nesting": {"sin": {"sin": 0}}, "leaves": ["x0", "x1", "x2"]}
+    model = make(**TINY, **limits, callback=lambda state: None).fit(X, y)
     model.save(tmp_path / "model.json")
     loaded = make.load(str(tmp_path / "model.json"))
     assert np.array_equal(loaded.predict(X), model.predict(X))
@@ -360,7 +490,7 @@ def test_weights_decide_which_rows_count(make):
 
 
 @settings(max_examples=60)
-@given(st.data(), st.sampled_from(NUMPY), st.integers(2, 12))
+@given(st.data(), st.sampled_from((*WEIGHTED, *RANKED)), st.integers(2, 12))
 def test_a_whole_weight_is_a_row_repeated(data, name, n):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     x = rng.integers(-3, 4, size=n) * rng.choice([1.0, 0.37, 1e6])
@@ -416,6 +546,20 @@ def test_a_ranker_takes_statistics_of_networks(tmp_path):
         ({"population": 3}, "population=3"),
         ({"max_size": None}, "max_size=None"),
         ({"operators": ["add", "plus"]}, "no operator named 'plus'"),
+        ({"operators": "add"}, "not one text"),
+        ({"leaves": ["x0", "x9"]}, "no leaf named 'x9'"),
+        ({"islands": 0}, "islands=0: a whole number from 1 on"),
+        ({"max_depth": 1.5}, "max_depth=1.5: a whole number"),
+        ({"max_constants": -1}, "max_constants=-1"),
+        ({"max_cost": "free"}, "no cost class named 'free'"),
+        ({"nesting": {"sin": {"plus": 0}}}, "no operator named 'plus'"),
+        ({"nesting": {"sin": 0}}, "nesting of 'sin'"),
+        ({"nesting": "sin:sin=0"}, "a mapping is needed"),
+        ({"units": {"x0": "furlong"}}, "furlong"),
+        ({"units": {"x9": "m"}}, "no leaf named 'x9'"),
+        ({"trends": {"x9": "increasing"}}, "no column named 'x9'"),
+        ({"trends": {"x0": "up"}}, "'up' is none of"),
+        ({"sign": "odd"}, "'odd' is none of"),
         ({"initial": ["x7"]}, "unknown leaf 'x7'"),
         ({"initial": "x0"}, "not one text"),
         ({"validation_fraction": 1.0}, "validation_fraction=1.0"),

@@ -15,16 +15,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from proxygraph.errors import ProxyGraphError
 from proxygraph.estimators.files import plain, read, write
-from proxygraph.estimators.formula import BadInput, Formula, Front, portions, values
+from proxygraph.estimators.formula import BadInput, Formula, Front, portions, refusing, values
 from proxygraph.infix import parse
 from proxygraph.leaves import Leaf
-from proxygraph.ops import OPS
 from proxygraph.table import StatTable
 
 if TYPE_CHECKING:
     from proxygraph.estimators.searched import Plan
+    from proxygraph.islands import IslandsState
     from proxygraph.objective import Objective
-    from proxygraph.search import SearchState
 
 HOLD_OUT_FROM, HOLD_OUT = 100, 0.25
 """By default a quarter of the rows is held out where there are 100 or more."""
@@ -45,14 +44,25 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         time_budget: float | None = None,
         max_evaluations: int | None = None,
         population: int | None = None,
+        islands: int | None = None,
         max_size: int = 15,
+        max_depth: int | None = None,
+        max_constants: int | None = None,
         parsimony: float = 0.001,
         operators: Sequence[str] | None = None,
+        leaves: Sequence[str] | None = None,
+        max_cost: str | None = None,
+        nesting: Mapping[str, Mapping[str, int]] | None = None,
+        units: Mapping[str, str] | None = None,
+        target_unit: str | None = None,
+        trends: Mapping[str, str] | None = None,
+        sign: str | None = None,
+        fit_constants: bool = True,
         initial: Sequence[str] | None = None,
         validation_fraction: float | str | None = "auto",
         simplify: bool = False,
         warm_start: bool = False,
-        callback: Callable[[SearchState], Any] | None = None,
+        callback: Callable[[IslandsState], Any] | None = None,
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
@@ -62,9 +72,20 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         self.time_budget = time_budget
         self.max_evaluations = max_evaluations
         self.population = population
+        self.islands = islands
         self.max_size = max_size
+        self.max_depth = max_depth
+        self.max_constants = max_constants
         self.parsimony = parsimony
         self.operators = operators
+        self.leaves = leaves
+        self.max_cost = max_cost
+        self.nesting = nesting
+        self.units = units
+        self.target_unit = target_unit
+        self.trends = trends
+        self.sign = sign
+        self.fit_constants = fit_constants
         self.initial = initial
         self.validation_fraction = validation_fraction
         self.simplify = simplify
@@ -131,7 +152,8 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         for k, column in enumerate(columns.T):
             plan = self._plan(table, int(random.randint(np.iinfo(np.int32).max)))
             seeds = [*start, *(before[k] if k < len(before) else ())]
-            fronts.append(front(table, np.ascontiguousarray(column), weights, held_out, plan, seeds))
+            with refusing():
+                fronts.append(front(table, np.ascontiguousarray(column), weights, held_out, plan, seeds))
         self._fronts, self._many, self._leaves = tuple(fronts), target.ndim > 1, dict(table.leaves)
         self._ragged = bool(table.offsets)
         self._publish()
@@ -197,31 +219,13 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
     def _plan(self, table: StatTable, seed: int) -> Plan:
         """Check the parameters."""
         from proxygraph.estimators.searched import Plan
-        from proxygraph.search import default_ops
+        from proxygraph.estimators.settings import searching, stopping
 
-        least = {"generations": 1, "time_budget": 0, "max_evaluations": 1, "population": 10}
-        least |= {"max_size": 2, "parsimony": 0}
-        for name, lowest in least.items():
-            value = getattr(self, name)
-            if value is None and name not in ("max_size", "parsimony"):
-                continue
-            if not isinstance(value, (int, float, np.number)) or not value >= lowest:
-                raise BadInput(f"{name}={value!r}: a number from {lowest} on is needed")
-        if self.generations is None and self.time_budget is None and self.max_evaluations is None:
-            raise BadInput("the search would never end; set generations, time_budget or max_evaluations")
-        if unknown := [name for name in self.operators or () if name not in OPS]:
-            raise BadInput(f"operators: no operator named {unknown[0]!r}; known: {', '.join(OPS)}")
+        parameters = self.get_params(deep=False)
         return Plan(
             objective=self._judge(),
-            ops=tuple(self.operators) if self.operators else default_ops(table.leaves),
-            seed=seed,
-            threads=effective_n_jobs(self.n_jobs),
-            generations=self.generations,
-            time_budget=self.time_budget,
-            max_evaluations=self.max_evaluations,
-            population=self.population or (400 if table.offsets else 1000),
-            max_size=self.max_size,
-            parsimony=self.parsimony,
+            settings=searching(parameters, table, seed, effective_n_jobs(self.n_jobs)),
+            stop=stopping(parameters),
             simplify=self.simplify,
             callback=self.callback,
             verbose=int(self.verbose),

@@ -19,12 +19,35 @@ PARAMETERS: Final = """Parameters
         The search of a target ends after the generation in which so many formulas have been scored.
     population : int or None
         Formulas that live at the same time; None: 1000 on tables, 400 on networks.
+    islands : int or None
+        Parts of the population that evolve apart and exchange their best now and then; None: one for each 50
+        formulas, at most 4. The result depends on it, but not on how many run at the same time.
     max_size : int, default=15
-        Most nodes of a formula while searching; sign, scale and offset come on top.
+        Most nodes of a formula, sign, scale and offset included, as in all limits.
+    max_depth, max_constants : int or None
+        Most operators above one another; most constants.
     parsimony : float, default=0.001
         Fitness that a node costs while searching.
     operators : sequence of str or None
-        Names of operators; None: all that suit the data.
+        The only operators allowed; None: all that suit the data.
+    leaves : sequence of str or None
+        The only columns allowed.
+    max_cost : {"static", "forward", "backward", "second-order"} or None
+        Of statistics of networks: the dearest pass that one may need.
+    nesting : mapping or None
+        ``{"sin": {"sin": 0, "exp": 1}}``: below a sin no other sin, and one exp at most.
+    units : mapping of str to str, or None
+        Units of columns, as in ``{"x": "m", "t": "s"}``; those not named are plain numbers. Only formulas
+        that make sense are searched; constants carry any unit.
+    target_unit : str or None
+        Unit of the target; a fitted factor leads to any.
+    trends : mapping of str to {"increasing", "decreasing"}, or None
+        How formulas go with columns, checked on all rows of the fit.
+    sign : {"positive", "nonneg", "negative", "nonpos"} or None
+        Of the values of formulas on all rows of the fit.
+    fit_constants : bool, default=True
+        Fit constants inside of formulas, while searching (least squares) and on the front. Scale and offset
+        are fitted in any case.
     initial : sequence of str or None
         Formulas to start from, as text.
     validation_fraction : float, "auto" or None, default="auto"
@@ -32,11 +55,11 @@ PARAMETERS: Final = """Parameters
         its constants are then fitted to all rows. "auto" is a quarter of 100 rows or more, none of fewer.
         None, or without rows held out: the formula where the loss falls most per node (PySR's rule).
     simplify : bool, default=False
-        Let sympy look for smaller forms of the results, in a process of its own.
+        Let sympy look for smaller forms of the best formulas, in a process of its own.
     warm_start : bool, default=False
         Start from the formulas of the last fit.
     callback : callable or None
-        Called with the `SearchState` after every generation; the search ends when it returns something true.
+        Called with the `IslandsState` after every generation; the search ends when it returns something true.
     random_state : int, RandomState or None
     n_jobs : int or None
         Threads; the result does not depend on it. -1 for all processors.

@@ -60,4 +60,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, np.ndarray)):
         parts = [_plain(part) for part in value]
         return NotImplemented if NotImplemented in parts else parts
+    if isinstance(value, Mapping):
+        held = {str(name): _plain(part) for name, part in value.items()}
+        return NotImplemented if NotImplemented in held.values() else held
     return value if value is None or isinstance(value, (bool, int, float, str)) else NotImplemented

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxygraph.dag import Dag
-from proxygraph.errors import ConfigError
+from proxygraph.errors import ConfigError, ParseError, ShapeMismatch, UnknownName
 from proxygraph.finish import CHUNK_VALUES
 from proxygraph.infix import parse, text
 from proxygraph.kernels.reference import ReferenceKernel
@@ -24,6 +25,17 @@ from proxygraph.table import StatTable
 
 class BadInput(ConfigError, ValueError):
     """A setting or data that an estimator cannot use; a ValueError too, as scikit-learn's users expect."""
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what the package refuses into `BadInput`."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (ConfigError, ParseError, ShapeMismatch, UnknownName) as error:
+        raise BadInput(str(error)) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,9 +26,9 @@ class ProxyRanker(FormulaEstimator):
     --------
     >>> import numpy as np
     >>> X = np.random.default_rng(0).uniform(1, 3, size=(80, 2))
-    >>> model = ProxyRanker(generations=10, random_state=0).fit(X, np.exp(X[:, 0] / X[:, 1]))
+    >>> model = ProxyRanker(generations=10, random_state=0).fit(X, np.exp(X[:, 0] * X[:, 1]))
     >>> model.formula()
-    'x0 / x1'
+    'x0 * x1'
     """
 
     _kind = "rank"

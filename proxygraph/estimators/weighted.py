@@ -1,7 +1,6 @@
-"""Objectives that give every row a weight.
+"""Rank correlations that give every row a weight; least squares has weights of its own.
 
-A weight of 2 means the same as having the row twice. Where an objective knows weights itself, it is asked;
-for the others here is plain numpy, one formula after the other.
+A weight of 2 means the same as having the row twice. Plain numpy, one formula after the other.
 """
 
 from __future__ import annotations
@@ -10,19 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from proxygraph.dag import Dag
 from proxygraph.errors import ConfigError
 from proxygraph.estimators.formula import BadInput
 from proxygraph.objective import Objective
+from proxygraph.objective.plain import WEIGHTED, Codes, Floats
+from proxygraph.rank import weighted_correlation
 from proxygraph.scores import Scores
 
-Floats = NDArray[np.float64]
-NUMPY: Final = ("spearman", "kendall", "pearson", "r2", "mse")
-"""Objectives that are computed here if they do not take weights."""
+RANKED: Final = ("spearman", "kendall")
 DIGITS: Final = 12
-"""Of a correlation, as in `proxygraph.rank`: beyond, the order of summation would decide."""
+"""Of tau, as in `proxygraph.rank`: beyond, the order of summation would decide."""
 
 
 def weighted(objective: Objective, weights: Floats | None) -> Objective:
@@ -31,97 +28,51 @@ def weighted(objective: Objective, weights: Floats | None) -> Objective:
     Raises
     ------
     BadInput
-        If it takes no weights.
+        If it takes no weights, or not these.
     """
     if weights is None:
         return objective
+    if type(objective) is not Objective or objective.name not in (*WEIGHTED, *RANKED):
+        raise BadInput(f"objective {objective.name!r} takes no sample_weight")
     try:
-        return replace(objective, weights=weights)  # type: ignore[call-arg, unused-ignore]
-    except (TypeError, ValueError, ConfigError):  # it has no weights, or not for its statistic
-        if objective.name not in NUMPY or type(objective) is not Objective:
-            raise BadInput(f"objective {objective.name!r} takes no sample_weight") from None
-    return Weighted(objective.name, objective.kind, objective.metric, weights)
+        if objective.name in WEIGHTED:
+            return replace(objective, weights=weights)
+        return Weighted(objective.name, objective.kind, objective.metric, weights)
+    except ConfigError as error:
+        raise BadInput(f"sample_weight: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
 class Weighted(Objective):
-    """An objective of the package with a weight for every row, shape (N,), none of them negative."""
-
-    weights: Floats
+    """Spearman's rho or Kendall's tau-b with a weight for every row, shape (N,), none of them negative."""
 
     def __post_init__(self) -> None:
         """Check nothing: weights are checked where they come from."""
 
-    def _statistic(self, x: Floats, y: Floats, w: Floats) -> float:
-        if self.name == "kendall":
-            return _tau(x, y, w)
-        if self.name == "spearman":
-            x, y = _ranks(x, w), _ranks(y, w)
-        return _correlation(x, y, w)
-
-    def fitness(self, values: Floats, target: Floats) -> Floats:
-        """Return the fitness of every row of `values` (P, N), in [0, 1]; NaN for invalid formulas."""
+    def directed(self, values: Floats, target: Floats, threads: int = 1) -> tuple[Floats, Codes]:
+        """Return the statistic of every row of `values` (P, N), and a class for each absolute value."""
         values = np.asarray(values, np.float64)
         r = np.full(len(values), np.nan)
         for i in np.flatnonzero(np.isfinite(values).all(axis=1)):
-            r[i] = self._statistic(values[i], target, self.weights)
-        return np.asarray(np.abs(r) if self.kind == "rank" else r * r)
+            r[i] = self.signed(values[i], target)
+        return r, np.where(np.isfinite(r), np.abs(r) + 2.0, 0.0).view(np.uint64)
 
-    def judged(self, values: Floats, target: Floats, threads: int = 1) -> tuple[Floats, NDArray[np.uint64]]:
-        """Return fitness and class of every row of `values`: formulas of equal fitness are one class."""
-        fitness = self.fitness(values, target)
-        return fitness, np.where(np.isfinite(fitness), fitness + 2.0, 0.0).view(np.uint64)
-
-    def finish(self, dag: Dag, values: Floats, target: Floats) -> Dag:
-        """Return the formula negated if it ranks backwards, or with the weighted line's constants."""
-        ok = np.isfinite(values) & (self.weights > 0.0)
-        x, y, w = values[ok], target[ok], self.weights[ok]
-        plain = Objective(self.name, self.kind, self.metric)
-        if self.kind == "rank":
-            # ordered by the sign alone: two rows stand for the direction
-            backwards = bool(ok.any()) and self._statistic(x, y, w) < 0.0
-            return plain.finish(dag, np.array([0.0, 1.0]), np.array([1.0, 0.0] if backwards else [0.0, 1.0]))
-        # the weighted line is the plain one through two of its own points
-        if not ok.any() or x.min() == x.max():
-            return plain.finish(dag, np.zeros(2), np.full(2, _mean(y, w)))
-        centre = _mean(x, w)
-        z = (x - centre) / np.max(np.abs(x - centre))
-        slope = _mean(z * (y - _mean(y, w)), w) / _mean(z * z, w) / np.max(np.abs(x - centre))
-        ends = np.array([x.min(), x.max()])
-        return plain.finish(dag, ends, _mean(y, w) + slope * (ends - centre))
+    def signed(self, values: Floats, target: Floats) -> float:
+        """Return the statistic of one formula; NaN where undefined."""
+        assert self.weights is not None
+        counts = self.weights > 0.0
+        x, y, w = values[counts], target[counts], self.weights[counts]
+        if x.size < 2 or x.min() == x.max() or y.min() == y.max():
+            return float("nan")
+        if self.name == "kendall":
+            return _tau(x, y, w)
+        return float(weighted_correlation(_ranks(x, w)[None, :], _ranks(y, w), w)[0])
 
     def report(self, scores: Scores, target: Floats) -> dict[str, Any]:
-        """Return the number `metric` for one formula, and on how many rows it has a value."""
-        x, y, w = scores.values[scores.ok], target[scores.ok], self.weights[scores.ok]
-        value = np.nan
-        if x.size and w.any():
-            if self.kind == "rank":
-                value = self._statistic(x, y, w)
-            else:
-                with np.errstate(all="ignore"):
-                    total = _mean((y - _mean(y, w)) ** 2, w)
-                    value = 1.0 - _mean((y - x) ** 2, w) / total if total > 0.0 else np.nan
-        return {
-            self.metric: float(value) if np.isfinite(value) else None,
-            "n": int(x.size),
-            "invalid": int((~scores.ok).sum()),
-        }
-
-
-def _mean(x: Floats, w: Floats) -> float:
-    return float(np.dot(x, w / w.sum()))
-
-
-def _correlation(x: Floats, y: Floats, w: Floats) -> float:
-    """Return Pearson's r; NaN where either is constant."""
-    if x.size < 2 or x.min() == x.max() or y.min() == y.max():
-        return float("nan")
-    with np.errstate(all="ignore"):
-        x, y = x / np.max(np.abs(x)), y / np.max(np.abs(y))
-        x, y = x - _mean(x, w), y - _mean(y, w)
-        x, y = x / np.max(np.abs(x)), y / np.max(np.abs(y))
-        r = np.dot(w, x * y) / np.sqrt(np.dot(w, x * x) * np.dot(w, y * y))
-    return float(np.round(np.clip(r, -1.0, 1.0), DIGITS))
+        """Return the statistic of one formula, and on how many rows it has a value."""
+        value = self.on(scores.ok).signed(scores.values[scores.ok], target[scores.ok])
+        counts = {"n": int(scores.ok.sum()), "invalid": int((~scores.ok).sum())}
+        return {self.metric: value if np.isfinite(value) else None, **counts}
 
 
 def _ranks(x: Floats, w: Floats) -> Floats:
