@@ -1,13 +1,14 @@
 """How one piece is measured so that the pieces of a network add up.
 
-Alone in a session a piece pays what it does not pay inside a network: the call of the session, and, in a
-runtime with a layout of its own, the conversion of its inputs and outputs. So copies of the piece (weights of
-their own) stand side by side behind one convolution that makes the input, and in front of one that takes the
-output; the latency of a piece is that of many copies less that of one, divided by the copies more.
+Alone in a session a piece pays what it does not pay inside a network: the call of the session and, in a
+runtime with a memory layout of its own, the conversion of inputs and outputs. So a piece stands between a
+convolution that makes its input and one that takes its output, several times side by side; the same without
+the piece is subtracted.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,31 +17,52 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from segspace.rtseg.pieces import Piece
 
+COPIES = 3
 IMAGE_CHANNELS = 3
 
 
-class Copies(nn.Module):
-    """A piece, several times side by side.
+class Carrier(nn.Module):
+    """Copies of a piece, each behind convolutions of its own that make its inputs from images.
 
     Parameters
     ----------
     piece : Piece
         What is measured.
+    loaded : bool
+        Whether the copies are there; without them this is what to subtract.
+    sinks : bool
+        Whether each end is taken by a 1 x 1 convolution at one position. A runtime that lays out tensors in
+        its own way needs that: an output of the whole would have to be converted. For torch it is left out.
     copies : int
-        How often.
+        How many.
     """
 
-    def __init__(self, piece: Piece, copies: int) -> None:
+    def __init__(self, piece: Piece, *, loaded: bool, sinks: bool, copies: int = COPIES) -> None:
         super().__init__()
-        self.feeds = nn.ModuleList(_Feed(channels) for channels in piece.c_in)
-        self.copies = nn.ModuleList(piece.module() for _ in range(copies))
-        self.sinks = nn.ModuleList(_Sink(piece.c_out, piece.out) for _ in range(copies))
+        ends = [(piece.c_out, piece.out)] if loaded else list(zip(piece.c_in, piece.sizes, strict=True))
+        # weights of their own, for a runtime computes equal things once
+        self.feeds = nn.ModuleList(nn.ModuleList(map(_feed, piece.c_in)) for _ in range(copies))
+        self.copies = nn.ModuleList(piece.module() for _ in range(copies)) if loaded else None
+        self.sinks = (
+            nn.ModuleList(nn.Conv2d(c, 8, 1, stride=out) for _ in range(copies) for c, out in ends)
+            if sinks
+            else None
+        )
 
-    def forward(self, *images: Tensor) -> Tensor:
-        """Return something small that needs every copy; `images` (N, 3, H, W), one for each input."""
-        values = [feed(image) for feed, image in zip(self.feeds, images, strict=True)]
-        ends = [sink(copy(*values)) for copy, sink in zip(self.copies, self.sinks, strict=True)]
-        return torch.cat(ends, 1)
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Return the ends; `images` (N, 3, H, W), one for each input of the piece."""
+        made = [
+            [feed(image) for feed, image in zip(feeds, images, strict=True)]
+            for feeds in self.feeds
+            if isinstance(feeds, nn.ModuleList)
+        ]
+        if self.copies is None:
+            ends = list(chain.from_iterable(made))
+        else:
+            ends = [copy(*values) for copy, values in zip(self.copies, made, strict=True)]
+        if self.sinks is None:
+            return tuple(ends)
+        return (torch.cat([sink(end) for sink, end in zip(self.sinks, ends, strict=True)], 1),)
 
 
 def images_for(piece: Piece, batch: int) -> tuple[Tensor, ...]:
@@ -49,24 +71,8 @@ def images_for(piece: Piece, batch: int) -> tuple[Tensor, ...]:
     return tuple(torch.rand(batch, IMAGE_CHANNELS, *size, generator=generator) for size in piece.sizes)
 
 
-class _Feed(nn.Module):
-    """Makes an input from an image, as a network does: by a convolution; the image itself is fed as it is."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.is_image = channels == IMAGE_CHANNELS
-        self.convolution = None if self.is_image else nn.Conv2d(IMAGE_CHANNELS, channels, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return image if self.convolution is None else torch.relu(self.convolution(image))
-
-
-class _Sink(nn.Module):
-    """Needs the whole output in the runtime's own layout, and costs little: a 1 x 1 convolution at one position."""
-
-    def __init__(self, channels: int, out: tuple[int, int]) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(channels, 8, 1, stride=out)
-
-    def forward(self, value: Tensor) -> Tensor:
-        return self.convolution(value)
+def _feed(channels: int) -> nn.Module:
+    """Return what makes an input from an image; the image itself stays as it is."""
+    if channels == IMAGE_CHANNELS:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(IMAGE_CHANNELS, channels, 1), nn.ReLU())

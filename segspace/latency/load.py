@@ -38,13 +38,11 @@ class Load:
         return self.cores > LIMIT_CORES or self.spread > LIMIT_SPREAD
 
     def __str__(self) -> str:
-        return (
-            f"others use {self.cores:.2f} cores, the reference kernel spreads by {100 * self.spread:.0f} %"
-        )
+        return f"others use {self.cores:.2f} cores, the reference kernel spreads by {100 * self.spread:.0f} %"
 
 
 def reference_kernel() -> Callable[[], Any]:
-    """Return a fixed piece of work, about 1 ms: arithmetic in cache (160 x 160 float32), then 1 MB of memory."""
+    """Return fixed work of about 1 ms: arithmetic in cache (160 x 160 float32), then 1 MB of memory."""
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(160, 160)).astype(np.float32)
     memory = rng.normal(size=2**18).astype(np.float32)
@@ -89,8 +87,8 @@ def refuse_if_busy(load: Load, busy_ok: bool) -> str | None:
         return None
     if not busy_ok:
         raise ConfigError(
-            f"the machine is busy ({load}; limits {LIMIT_CORES} and {100 * LIMIT_SPREAD:.0f} %): wait and run "
-            "the same command, which goes on where it stopped, or give --busy-ok"
+            f"the machine is busy ({load}; limits {LIMIT_CORES} and {100 * LIMIT_SPREAD:.0f} %): wait and "
+            "run the same command, which goes on where it stopped, or give --busy-ok"
         )
     return f"the machine is busy ({load}): expect errors of that order; the spread is kept with each record"
 

@@ -7,13 +7,12 @@ error that names the extra, never another runtime.
 from __future__ import annotations
 
 import io
-import platform
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,6 +68,7 @@ class Runtime(ABC):
     package: ClassVar[str]
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)
     layouts: ClassVar[tuple[str, ...]] = ("nchw",)
+    own_layout: ClassVar[bool] = True  # tensors between layers are laid out as it likes
 
     def __init__(self, threads: int = 1, dtype: str = "float32", layout: str = "nchw") -> None:
         if threads < 1:
@@ -111,16 +111,20 @@ class Eager(Runtime):
     """torch as it is."""
 
     name, package = "eager", "torch"
-    dtypes = ("float32", "bfloat16")
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
     layouts = ("nchw", "nhwc")
+    own_layout = False
 
     def start(self) -> None:
         torch.set_num_threads(self.threads)
 
     def session(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Session:
-        where = {"dtype": DTYPES[self.dtype], "memory_format": LAYOUTS[self.layout]}
-        module = module.eval().to(self._device, **where)
-        given = [value.to(self._device, **where) for value in inputs]
+        dtype, layout = DTYPES[self.dtype], LAYOUTS[self.layout]
+        module = module.eval().to(self._device, dtype)
+        for tensor in module.state_dict(keep_vars=True).values():
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.to(memory_format=layout)
+        given = [value.to(self._device, dtype, memory_format=layout) for value in inputs]
         call = self._callable(module)
 
         def run() -> Any:
@@ -161,7 +165,7 @@ class Cuda(Eager):
     def start(self) -> None:
         if not torch.cuda.is_available():
             raise BackendUnavailable(
-                "runtime 'cuda': torch sees no CUDA device; use another --runtime, or install a CUDA build of torch"
+                "runtime 'cuda': torch sees no CUDA device; use another --runtime, or a CUDA build of torch"
             )
         super().start()
 
@@ -195,8 +199,7 @@ class OnnxRuntime(Runtime):
         session = self._ort.InferenceSession(
             onnx_bytes(module, inputs), options, providers=["CPUExecutionProvider"]
         )
-        names = [one.name for one in session.get_inputs()]
-        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        feed = {one.name: inputs[_number(one.name)].numpy() for one in session.get_inputs()}
 
         def run() -> Any:
             return session.run(None, feed)
@@ -222,9 +225,9 @@ class OpenVino(Runtime):
             "INFERENCE_PRECISION_HINT": "f32",
         }
         request = core.compile_model(model, "CPU", settings).create_infer_request()
-        arrays = [np.ascontiguousarray(value.numpy()) for value in inputs]
-        for at, array in enumerate(arrays):
-            request.set_input_tensor(at, self._openvino.Tensor(array, shared_memory=True))
+        for one in model.inputs:
+            array = np.ascontiguousarray(inputs[_number(one.any_name)].numpy())
+            request.set_tensor(one.any_name, self._openvino.Tensor(array))
 
         def outputs() -> list[NDArray[np.float32]]:
             request.infer()
@@ -233,9 +236,7 @@ class OpenVino(Runtime):
         return Session(request.infer, outputs)
 
 
-RUNTIMES: dict[str, type[Runtime]] = {
-    one.name: one for one in (Eager, OnnxRuntime, OpenVino, Compiled, Cuda)
-}
+RUNTIMES: dict[str, type[Runtime]] = {one.name: one for one in (Eager, OnnxRuntime, OpenVino, Compiled, Cuda)}
 
 
 def runtime(name: str, threads: int = 1, dtype: str = "float32", layout: str = "nchw") -> Runtime:
@@ -257,13 +258,24 @@ def onnx_bytes(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
     """Return a module as an ONNX file of fixed shapes.
 
     The exporter that traces is used: it takes 20 ms, the one over ``torch.export`` a second, and a table is
-    made of hundreds of graphs; after the runtime's own optimisation the graphs are the same.
+    made of hundreds of graphs. Inputs are named ``x0``, ``x1`` ...; one that only lends its shape is not there.
     """
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # torch's annotation knows paths only
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the other exporter is the new one
-        torch.onnx.export(module.eval(), inputs, file, dynamo=False, opset_version=OPSET)
-    return file.getvalue()
+        torch.onnx.export(
+            module.eval(),
+            inputs,
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[f"x{k}" for k in range(len(inputs))],
+        )
+    return bytes(file.getvalue())
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("x"))
 
 
 def _module(name: str, asked_by: str, extra: str) -> Any:
@@ -278,14 +290,3 @@ def _module(name: str, asked_by: str, extra: str) -> Any:
 
 def _tuple(value: Any) -> tuple[Tensor, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def describe() -> str:
-    """Return which runtimes can be used here, for ``--help`` and error messages."""
-    found = []
-    for name, kind in RUNTIMES.items():
-        try:
-            found.append(f"{name} {version(kind.package)}")
-        except PackageNotFoundError:
-            found.append(f"{name} (absent)")
-    return f"{', '.join(found)} on {platform.machine()}"
