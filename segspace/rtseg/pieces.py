@@ -121,7 +121,7 @@ def _counted(piece: Piece) -> tuple[int, int]:
 
 @lru_cache(maxsize=1 << 12)
 def _positions(op: str, stride: int, sizes: tuple[tuple[int, int], ...]) -> dict[str, int]:
-    """Return how many outputs per channel each convolution of a block has, by name; channels do not matter."""
+    """Return how many outputs per channel each convolution of a block has, by its name."""
     found: dict[str, int] = {}
 
     def note(name: str, out: Tensor) -> None:

@@ -237,7 +237,9 @@ def _split(layers: Sequence[Layer], lengths: Sequence[int]) -> list[tuple[Layer,
     return [tuple(layers[a:b]) for a, b in pairwise(ends)]
 
 
-def _spread(stratum: np.ndarray, n_layers: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
+def _spread(
+    stratum: NDArray[np.intp], n_layers: NDArray[np.int64], n: int, rng: np.random.Generator
+) -> list[int]:
     """Return n places, equally many of each stratum as far as it has them, evenly over n_layers inside."""
     left = {s: rng.permutation(np.flatnonzero(stratum == s)) for s in np.unique(stratum)}
     quota = dict.fromkeys(left, 0)
