@@ -121,11 +121,9 @@ class Eager(Runtime):
     def session(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Session:
         dtype, layout = DTYPES[self.dtype], LAYOUTS[self.layout]
         module = module.eval().to(self._device, dtype)
-        for tensor in module.state_dict(keep_vars=True).values():
-            if tensor.dim() == 4:
-                tensor.data = tensor.data.to(memory_format=layout)
+        module = module.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's annotation
         given = [value.to(self._device, dtype, memory_format=layout) for value in inputs]
-        call = self._callable(module)
+        call = self._callable(module, given)
 
         def run() -> Any:
             with torch.inference_mode():
@@ -137,7 +135,7 @@ class Eager(Runtime):
 
     _device = "cpu"
 
-    def _callable(self, module: nn.Module) -> Callable[..., Any]:
+    def _callable(self, module: nn.Module, given: list[Tensor]) -> Callable[..., Any]:
         return module
 
     def _wait(self) -> None:
@@ -149,10 +147,23 @@ class Compiled(Eager):
 
     name = "compile"
 
-    def _callable(self, module: nn.Module) -> Callable[..., Any]:
-        # every module is compiled for itself and its one shape; nothing is shared through the cache of frames
-        torch.compiler.reset()
-        return torch.compile(module, dynamic=False)
+    def session(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Session:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch about itself
+            session = super().session(module, inputs)
+            try:
+                session.run()
+            except torch._dynamo.exc.TorchDynamoException as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise BackendUnavailable(
+                    f"runtime 'compile': torch.compile failed: {reason}; is there a C++ compiler?"
+                ) from None
+        return session
+
+    def _callable(self, module: nn.Module, given: list[Tensor]) -> Callable[..., Any]:
+        # exported first, so that it has code of its own: of modules that share a forward, torch.compile
+        # compiles only the first few and runs the others eagerly
+        return torch.compile(torch.export.export(module, tuple(given)).module(), dynamic=False)
 
 
 class Cuda(Eager):
@@ -258,7 +269,8 @@ def onnx_bytes(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
     """Return a module as an ONNX file of fixed shapes.
 
     The exporter that traces is used: it takes 20 ms, the one over ``torch.export`` a second, and a table is
-    made of hundreds of graphs. Inputs are named ``x0``, ``x1`` ...; one that only lends its shape is not there.
+    made of hundreds of graphs. Inputs are named ``x0``, ``x1`` ...; one of which only the shape counts
+    is left out.
     """
     file: Any = io.BytesIO()  # torch's annotation knows paths only
     with warnings.catch_warnings():

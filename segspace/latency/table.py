@@ -309,8 +309,8 @@ class LatencyTable:
             if len(archs) < LEAST_NETWORKS:
                 raise ConfigError(
                     f"{len(archs)} measured networks of {size[0]}x{size[1]} and {classes} classes in the "
-                    f"table, a calibration needs {LEAST_NETWORKS}; measure with: python -m segspace.latency build "
-                    f"--size {size[0]}x{size[1]} --classes {classes}"
+                    f"table, a calibration needs {LEAST_NETWORKS}; measure with: python -m segspace.latency "
+                    f"build --size {size[0]}x{size[1]} --classes {classes}"
                 )
             sums = [self.predict(a, size, classes, statistic=statistic, calibrated=False) for a in archs]
             records = (self.networks[network_key(a, size, classes)] for a in archs)
