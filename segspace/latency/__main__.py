@@ -26,6 +26,9 @@ Classes = Annotated[int, typer.Option(help="Number of classes.", min=1)]
 Rounds = Annotated[int, typer.Option(help="Turns of everything that is measured.", min=2)]
 Seed = Annotated[int, typer.Option(help="Seed of the networks that are drawn.", min=0)]
 BusyOk = Annotated[bool, typer.Option("--busy-ok", help="Measure although the machine is busy.")]
+MeasureMissing = Annotated[
+    bool, typer.Option("--measure-missing", help="Measure and store what the table has not got.")
+]
 StatisticName = Annotated[str, typer.Option(help="What is predicted: p10, median or min of the rounds.")]
 
 
@@ -98,9 +101,7 @@ def predict(
     classes: Classes = 11,
     statistic: StatisticName = "p10",
     raw: Annotated[bool, typer.Option("--raw", help="Sum of the pieces, not calibrated.")] = False,
-    measure_missing: Annotated[
-        bool, typer.Option("--measure-missing", help="Measure and store what the table has not got.")
-    ] = False,
+    measure_missing: MeasureMissing = False,
     busy_ok: BusyOk = False,
 ) -> None:
     """Print the latency of a network in ms and the shares of its steps.
@@ -138,6 +139,7 @@ def check(
     statistic: StatisticName = "p10",
     plot: Annotated[Path | None, typer.Option(help="Picture of predicted over measured.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
+    measure_missing: MeasureMissing = False,
     busy_ok: BusyOk = False,
 ) -> None:
     """Measure networks that the table has not seen and compare with its predictions: MAPE, tau, Spearman.
@@ -147,6 +149,7 @@ def check(
     from json import dumps
 
     from proxygraph.run import RunFolder
+    from segspace.latency.build import add_pieces
     from segspace.latency.check import check as compare
     from segspace.latency.check import plot as draw_picture
     from segspace.latency.load import machine_load, refuse_if_busy
@@ -161,6 +164,9 @@ def check(
     )
     if warning := refuse_if_busy(machine_load(), busy_ok):
         _warner()(warning)
+    if measure_missing:
+        missing = [piece for arch in chosen for piece in known.missing(arch, pixels, classes)]
+        known = add_pieces(known, table, runner, missing, busy_ok=busy_ok, warn=_warner())
     report = compare(known, runner, chosen, pixels, classes, rounds=rounds, seed=seed)
     print(
         f"{report.setting}: {len(chosen)} unseen networks at {size}, spread {100 * report.spread:.1f} %, "
