@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import Row, arguments, print_rows, row, write
 
@@ -45,7 +46,7 @@ def rows_of(report: Check, others: float) -> list[Row]:
     for one in report.agreement:
         pairs = zip(report.predicted[one.statistic], report.measured[one.statistic], strict=True)
         errors = [100 * abs(predicted / measured - 1) for predicted, measured in pairs]
-        more = {
+        more: dict[str, Any] = {
             "statistic": one.statistic, "version": report.setting.version, "size": report.size,
             "mape": one.mape,
             "worst": one.worst, "tau_b": one.tau_b, "spearman": one.rho, "sum_mape": one.sum_mape,

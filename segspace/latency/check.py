@@ -40,7 +40,7 @@ class Agreement:
         The calibration.
     """
 
-    statistic: str
+    statistic: Statistic
     n: int
     mape: float
     worst: float
