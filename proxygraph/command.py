@@ -16,10 +16,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def run_command(command: Callable[..., Any], name: str) -> None:
-    """Run a typer command: exit 0 on success, 2 on wrong use, 1 on failure, 130 on Ctrl-C."""
+def run_command(command: Callable[..., Any], name: str, *more: Callable[..., Any]) -> None:
+    """Run a typer command: exit 0 on success, 2 on wrong use, 1 on failure, 130 on Ctrl-C.
+
+    With `more` commands, the first word of the command line chooses one by its function's name.
+    """
     import typer
 
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for one in (command, *more):
+        app.command()(_guarded(one))
+    app(prog_name=name)
+
+
+def _guarded(command: Callable[..., Any]) -> Callable[..., None]:
     @wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
@@ -35,9 +45,7 @@ def run_command(command: Callable[..., Any], name: str) -> None:
                 raise
             fail(f"{type(error).__name__}: {error} (PROXYGRAPH_TRACEBACK=1 shows where)", 1)
 
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(guarded)
-    app(prog_name=name)
+    return guarded
 
 
 def fail(message: object, code: int) -> None:
