@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
@@ -50,8 +51,8 @@ class Crops(TorchDataset[Item]):
 
 
 def random_window(
-    picture: np.ndarray, labels: np.ndarray, recipe: Recipe, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    picture: NDArray[np.uint8], labels: NDArray[np.uint8], recipe: Recipe, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return a window (h, w, 3) of a picture at a random scale, and its labels; uint8.
 
     At scale 1 the whole picture, whatever its stored size, counts as ``recipe.size``. What lies outside is
@@ -71,8 +72,9 @@ def random_window(
     window = np.empty((*recipe.window, 3), np.uint8)
     window[:] = np.round(255 * np.array(MEAN))
     classes = np.full(recipe.window, IGNORED, np.uint8)
-    window[rows, columns] = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR, box)
-    classes[rows, columns] = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST, box)
+    shown_part = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR, box)
+    its_classes = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST, box)
+    window[rows, columns], classes[rows, columns] = np.asarray(shown_part), np.asarray(its_classes)
     if recipe.flip and rng.random() < 0.5:
         window, classes = window[:, ::-1], classes[:, ::-1]
     return window, classes

@@ -74,6 +74,7 @@ _shared: tuple[Bench, Dataset, Pictures, Pictures] | None = None
 def start_worker(bench: Bench) -> None:
     """Set up a worker: one thread, its own pictures; Ctrl-C is the parent's business."""
     import torch
+    import torchmetrics.classification  # noqa: F401  # slow to import: not within a training's seconds
 
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)

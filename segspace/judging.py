@@ -79,7 +79,7 @@ def judgement(
 def prediction(network: nn.Module, image: Tensor, size: tuple[int, ...], device: str = "cpu") -> Tensor:
     """Return the classes, shape `size`, of a uint8 picture (H, W, 3): logits are resized, not classes."""
     batch = normalised(image.to(device).permute(2, 0, 1)[None].float() / 255)
-    logits = network(batch.contiguous(memory_format=memory_format(network))).float()
+    logits: Tensor = network(batch.contiguous(memory_format=memory_format(network))).float()
     if logits.shape[-2:] != size:
         logits = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
     return logits[0].argmax(0)

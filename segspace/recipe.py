@@ -103,7 +103,8 @@ class Recipe:
         if set(found) != names:
             odd = ", ".join(sorted(names ^ set(found)))
             raise ConfigError(f"recipe of another version of this program: fields {odd}")
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
+        fixed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+        return cls(**fixed)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

@@ -142,7 +142,7 @@ class Training:
         extra: dict[str, Any] = {"multiprocessing_context": "spawn"} if self.workers else {}
         loader: DataLoader[Item] = DataLoader(
             self.crops,
-            batch_sampler=keys,  # type: ignore[arg-type]  # keys of items need not be numbers
+            batch_sampler=keys,  # keys of items need not be numbers
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator().manual_seed(self.seed),
@@ -205,8 +205,9 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     corrupts the heap (torch 2.13, CPU with AVX2). Multiples of 8 are checked against float64 in the tests.
     """
     for module in network.modules():
-        strided = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and max(module.stride) > 1
-        if strided and module.in_channels % 8:
+        if not isinstance(module, nn.Conv2d) or module.kernel_size != (1, 1):
+            continue
+        if max(module.stride) > 1 and module.in_channels % 8:
             return torch.contiguous_format
     return torch.channels_last
 

@@ -100,12 +100,12 @@ class Files:
     def _classes(self, stored: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
         if stored.ndim != 2 or stored.dtype != np.uint8:
             raise BadFile(f"{path}: not a map of one 8-bit number per pixel")
-        table = np.full(256, -1)
+        table = np.full(256, -1, np.int64)
         table[: len(self.class_of)] = self.class_of
-        classes = table[stored]
+        classes: NDArray[np.int64] = table[stored]
         if classes.min() < 0:
             raise BadFile(f"{path}: label {int(stored[classes < 0][0])} has no meaning here")
-        return classes.astype(np.uint8)
+        return np.asarray(classes, np.uint8)
 
 
 def check_files(source: Files) -> None:
