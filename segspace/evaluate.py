@@ -1,4 +1,4 @@
-"""``python -m segspace.evaluate``: mIoU of a trained network, its confusions, and pictures of what it sees."""
+"""``python -m segspace.evaluate``: mIoU of a trained network, its confusions, pictures of what it sees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluate(
 ) -> None:
     """Judge a network at the full size of the label maps: whole pictures, one scale.
 
-    Writes evaluation.json, confusion.csv (rows: true class) and prediction-NAME.png (image, truth, prediction).
+    Writes evaluation.json, confusion.csv (rows: true class), prediction-NAME.png (image, truth, prediction).
 
     Example: python -m segspace.evaluate runs/street --data "streetscenes:64x96?train=64&val=16"
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -29,8 +31,8 @@ def export(
 ) -> None:
     """Print parameters and multiply-adds of a network; write it and check what was written against torch.
 
-    The input is a normalised picture (1, 3, H, W), the output logits (1, classes, H, W); mean and spread of the
-    normalisation stand in the file's metadata.
+    The input is a normalised picture (1, 3, H, W), the output logits (1, classes, H, W); mean and spread of
+    the normalisation stand in the file's metadata.
 
     Example: python -m segspace.export streetscenes:64-41414-1_02_103 --size 64x96 --onnx build/street.onnx
     """
@@ -87,15 +89,18 @@ def write_onnx(module: nn.Module, example: Tensor, path: Path, note: dict[str, s
         raise BackendUnavailable(
             f"ONNX needs the package {error.name}: pip install 'proxygraph[onnx]'"
         ) from None
-    made = torch.onnx.export(
-        module,
-        (example[0],),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["image"],
-        output_names=["logits"],
-        verbose=False,
-    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports missing packages nobody needs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
+        made = torch.onnx.export(
+            module,
+            (example[0],),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["logits"],
+            verbose=False,
+        )
     assert made is not None
     proto = made.model_proto
     for key, value in {**note, "mean": json.dumps(MEAN), "spread": json.dumps(SPREAD)}.items():
@@ -154,7 +159,7 @@ def _difference(module: nn.Module, example: Tensor, found: list[Tensor]) -> floa
 
     with torch.no_grad():
         expected = torch.stack([module(one) for one in example])
-    return float((torch.stack(found) - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+    return float((torch.stack(found).detach() - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
 def _write(path: Path, content: bytes) -> None:

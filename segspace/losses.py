@@ -30,17 +30,13 @@ def segmentation_loss(
         If above 0, only pixels whose class has a probability below it count, and at least the hardest
         sixteenth (Shrivastava et al. 2016, arXiv:1604.03540).
     """
-    flat, wanted = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
+    logits, known = logits.contiguous(), labels != IGNORED
+    if not bool(known.any()):
+        return logits.sum() * 0
     if not ohem:
-        # the sum over max(1, n): a batch without any label has loss 0, not NaN
-        total = nn.functional.cross_entropy(flat, wanted, weights, ignore_index=IGNORED, reduction="sum")
-        known = wanted != IGNORED
-        count = known.sum() if weights is None else weights[wanted[known]].sum()
-        return total / count.clamp(min=1e-6)
-    each = nn.functional.cross_entropy(flat, wanted, weights, ignore_index=IGNORED, reduction="none")
-    each = each[wanted != IGNORED]
-    if not len(each):
-        return flat.sum() * 0
+        return nn.functional.cross_entropy(logits, labels, weights, ignore_index=IGNORED)
+    each = nn.functional.cross_entropy(logits, labels, weights, ignore_index=IGNORED, reduction="none")
+    each = each[known]
     hardest = each.detach().kthvalue(len(each) - len(each) // _LEAST_SHARE).values
     hard = each >= hardest.clamp(max=-math.log(ohem))
     return each[hard].mean()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 
 from proxygraph.errors import ConfigError, UnknownName
 
 SPACES = "rtseg:PRESET, streetscenes"
-_POOL = 20  # networks drawn for every one that is kept
 
 
 def planned(
@@ -50,41 +46,12 @@ def planned(
     return [(arch, s) for k, arch in enumerate(archs) for s in ((0, 1) if k in again else (0,))]
 
 
-def stratified(costs: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[int]:
-    """Return `n` different rows of ``costs`` (rows, 2), spread evenly over the ranges of both columns.
-
-    The range of the first column is cut into `n` intervals, and so is the second's; every interval is used
-    once, in random pairs, and takes the nearest row that is left.
-    """
-    low, high = costs.min(0), costs.max(0)
-    unit = (costs - low) / np.where(high > low, high - low, 1)
-    wanted = np.stack([(rng.permutation(n) + 0.5) / n for _ in range(2)], 1)
-    free = np.ones(len(unit), bool)
-    chosen = []
-    for point in wanted:
-        away = np.where(free, np.square(unit - point) @ (4.0, 1.0), np.inf)  # the first column comes first
-        chosen.append(int(away.argmin()))
-        free[chosen[-1]] = False
-    return chosen
-
-
-def _distinct(draw: Callable[[], str], n: int) -> Sequence[str]:
-    """Return up to `n` different texts, fewer if the space runs out of them."""
-    found: dict[str, None] = {}
-    for _ in range(20 * n):
-        found[draw()] = None
-        if len(found) == n:
-            break
-    return list(found)
-
-
 def _segmenters(
     preset: str, n: int, size: tuple[int, int], classes: int, rng: np.random.Generator
 ) -> list[str]:
     from segspace.rtseg.space import Space
 
-    space = Space.preset(preset)
-    raise NotImplementedError((space, n, size, classes, rng))
+    return [str(arch) for arch in Space.preset(preset).stratified(n, rng, size=size, classes=classes)]
 
 
 def _micro_networks(n: int, rng: np.random.Generator) -> list[str]:

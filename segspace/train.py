@@ -19,7 +19,6 @@ from proxygraph.errors import ConfigError
 if TYPE_CHECKING:
     from segspace.checkpoint import Header
     from segspace.datasets import Dataset
-    from segspace.recipe import Recipe
     from segspace.training import Training
 
 Report = Any
@@ -59,8 +58,8 @@ def train(
 ) -> None:
     """Train a network and judge it on val; Ctrl-C keeps a checkpoint, --resume goes on from it.
 
-    Example: python -m segspace.train streetscenes:64-41414-1_02_103 --data "streetscenes:64x96?train=64&val=16"
-    --size 32x48 --epochs 2 --out runs/street
+    Example: python -m segspace.train rtseg:tiny:c2-C2z3D4-i1 --data "streetscenes:64x96?train=64&val=16"
+    --size 64x96 --epochs 2 --out runs/street
     """
     from segspace.datasets.opening import parse_size
     from segspace.recipe import Recipe
