@@ -77,7 +77,7 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
     {
         p.name: p
         for p in (
-            Preset("tiny", widths=(8, 16, 24, 32, 40), stem=(8, 16, 24), head=32, layers=12, longest=6),
+            Preset("tiny", widths=(8, 16, 24, 32, 48), stem=(8, 16, 24), head=32, layers=12, longest=6),
             Preset("base", widths=(32, 48, 64, 80, 96), stem=(32, 48, 64), head=64, layers=20, longest=8),
         )
     }

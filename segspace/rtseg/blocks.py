@@ -141,8 +141,8 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def initialise_weight(weight: Tensor, *, classifier: bool) -> None:
+def initialise_weight(weight: Tensor, *, classifier: bool, generator: torch.Generator | None = None) -> None:
     """Draw the weight of one convolution in place, see `initialise`."""
     fan_in = weight[0].numel()
     with torch.no_grad():
-        weight.normal_(0, math.sqrt((1 if classifier else 2) / fan_in))
+        weight.normal_(0, math.sqrt((1 if classifier else 2) / fan_in), generator=generator)

@@ -111,17 +111,30 @@ class Piece:
 
 @lru_cache(maxsize=1 << 16)
 def _counted(piece: Piece) -> tuple[int, int]:
-    """Return MACs and parameters, counted on tensors without storage."""
-    macs = 0
+    """Return MACs and parameters."""
+    positions = _positions(piece.op, piece.stride, piece.sizes)
+    with torch.device("meta"):
+        block = piece.module()
+    macs = sum(positions[name] * conv.weight.numel() for name, conv in _convolutions(block))
+    return macs, sum(p.numel() for p in block.parameters())
 
-    def count(module: nn.Module, _: object, out: Tensor) -> None:
-        nonlocal macs
-        if isinstance(module, nn.Conv2d):
-            macs += out[0].numel() * module.weight[0].numel()
+
+@lru_cache(maxsize=1 << 12)
+def _positions(op: str, stride: int, sizes: tuple[tuple[int, int], ...]) -> dict[str, int]:
+    """Return how many outputs per channel each convolution of a block has, by its name."""
+    found: dict[str, int] = {}
+
+    def note(name: str, out: Tensor) -> None:
+        found[name] = out.shape[-2] * out.shape[-1]
 
     with torch.device("meta"), torch.no_grad():
-        block = piece.module().eval()
-        for module in block.modules():
-            module.register_forward_hook(count)
-        block(*piece.inputs(device="meta"))
-    return macs, sum(p.numel() for p in block.parameters())
+        narrow = Piece(op, (1,) * len(sizes), 1, stride, sizes)
+        block = narrow.module().eval()
+        for name, conv in _convolutions(block):
+            conv.register_forward_hook(lambda _, __, out, name=name: note(name, out))
+        block(*narrow.inputs(device="meta"))
+    return found
+
+
+def _convolutions(block: nn.Module) -> list[tuple[str, nn.Conv2d]]:
+    return [(name, module) for name, module in block.named_modules() if isinstance(module, nn.Conv2d)]
