@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -82,8 +83,12 @@ def random_window(
 
 def stored_size(recipe: Recipe) -> Callable[[tuple[int, int]], tuple[int, int]]:
     """Return the size to keep a picture in: no more than the largest scale shows."""
-    most = tuple(int(np.ceil(length * recipe.scale[1])) for length in recipe.size)
-    return lambda native: (min(native[0], most[0]), min(native[1], most[1]))
+    height, width = (int(np.ceil(length * recipe.scale[1])) for length in recipe.size)
+    return partial(_at_most, height, width)
+
+
+def _at_most(height: int, width: int, native: tuple[int, int]) -> tuple[int, int]:
+    return min(native[0], height), min(native[1], width)
 
 
 def recoloured(images: Tensor, jitter: Tensor) -> Tensor:

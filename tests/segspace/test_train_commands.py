@@ -115,13 +115,14 @@ def test_evaluation(run: Path, tmp_path: Path) -> None:
     assert judged.exit_code == 0, judged.output
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert found["miou"] == json.loads((run / "result.json").read_text())["miou"]
-    rows = list(csv.reader((tmp_path / "confusion.csv").open()))
+    rows = list(csv.reader((tmp_path / "confusion.csv").read_text().splitlines()))
     counts = np.array([[int(value) for value in line[1:]] for line in rows[1:]])
     assert counts.sum() == 3 * 16 * 24
     assert rows[0][1:] == [line[0] for line in rows[1:]] == list(found["class_iou"])
     drawn = sorted(tmp_path.glob("prediction-*.png"))
     assert len(drawn) == 2
-    assert Image.open(drawn[0]).size == (3 * 24 + 8, 16)
+    with Image.open(drawn[0]) as picture:
+        assert picture.size == (3 * 24 + 8, 16)
     wrong = called(evaluate.evaluate, run, "--data", "cityscapes:/nowhere")
     assert isinstance(wrong.exception, ConfigError)
 
