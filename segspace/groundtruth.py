@@ -247,18 +247,29 @@ def groundtruth(
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH that the networks see.")] = "120x160",
     epochs: Annotated[int, typer.Option(min=1)] = 30,
     batch: Annotated[int, typer.Option(min=1)] = 8,
-    lr: Annotated[float, typer.Option(help="Peak learning rate (AdamW, cosine to zero).")] = 4e-3,
+    lr: Annotated[float, typer.Option(help="Peak learning rate (AdamW, cosine to zero).")] = 1.2e-2,
+    crop: Annotated[str, typer.Option(help="HxW seen in training; by default the size.")] = "",
+    class_weight_power: Annotated[
+        float, typer.Option(help="Class weights: share of the pixels to this power; 0: none.")
+    ] = -0.3,
     processes: Annotated[int, typer.Option(min=1, help="Trainings at a time, one thread each.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of networks.")] = 2026,
 ) -> None:
     """Train networks of a space and write their mIoU; Ctrl-C stops, the same command goes on.
 
-    Example: python -m segspace.groundtruth --data streetscenes:64x96 --space streetscenes --size 32x48
-    --networks 4 --second-seeds 0 --epochs 2 --out build/streets.csv
+    Example: python -m segspace.groundtruth --data "streetscenes:64x96?train=64&val=16" --space rtseg:tiny
+    --size 64x96 --networks 4 --second-seeds 0 --epochs 2 --out build/streets.csv
     """
     if out.suffix != ".csv":
         raise ConfigError(f"--out {out}: expected a name that ends in .csv")
-    recipe = Recipe(size=parse_size(size), epochs=epochs, batch=batch, lr=lr)
+    recipe = Recipe(
+        size=parse_size(size),
+        crop=parse_size(crop) if crop else (0, 0),
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        class_weight_power=class_weight_power,
+    )
     settings = {
         "data": data if data.startswith("streetscenes") else data.partition(":")[0],
         "space": space,

@@ -69,7 +69,7 @@ def streetscenes(argument: str, *, report: Report) -> Problem:
     """Return the embedded problem: micro networks of reduced width trained on generated street scenes.
 
     The target is the mean over training seeds of the final mIoU (percent) that this project measured with
-    ``tools/train_streetscenes.py``; the recipe stands beside the table in ``segspace/data``.
+    the forerunner of ``segspace.groundtruth``; the recipe stands beside the table in ``segspace/data``.
 
     Parameters
     ----------

@@ -58,9 +58,8 @@ class Here(ThreadPoolExecutor):
 
 def few(space: str, n: int, n_second: int, **_: object) -> list[tuple[str, int]]:
     """A plan that takes no time to make."""
-    return [
-        (f"{space}:c{k % 5}-C0{'c1' * (k // 5)}-0", s) for k in range(n) for s in range(1 + (k < n_second))
-    ]
+    archs = [f"{space}:c{k % 5}-C0{'c1' * (k // 5)}-0" for k in range(n)]
+    return [(arch, seed) for k, arch in enumerate(archs) for seed in range(1 + (k < n_second))]
 
 
 @pytest.fixture(autouse=True)
