@@ -129,20 +129,15 @@ BLOCKS: Final[Mapping[str, Callable[[Sequence[int], int, int], nn.Module]]] = Ma
 TWO_INPUTS: Final = frozenset({"fuse", "resize"})
 
 
-def initialise(module: nn.Module) -> None:
-    """Draw weights of all convolutions from torch's global generator; biases become 0.
+@torch.no_grad()
+def initialise(module: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Draw the weights of all convolutions, from torch's global generator by default; biases become 0.
 
     He normal (fan in) before a rectifier; 1 / sqrt(fan in) for the classifier, the only one with a bias.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
-            initialise_weight(part.weight, classifier=part.bias is not None)
+            gain = 2 if part.bias is None else 1
+            part.weight.normal_(0, math.sqrt(gain / part.weight[0].numel()), generator=generator)
             if part.bias is not None:
-                nn.init.zeros_(part.bias)
-
-
-def initialise_weight(weight: Tensor, *, classifier: bool, generator: torch.Generator | None = None) -> None:
-    """Draw the weight of one convolution in place, see `initialise`."""
-    fan_in = weight[0].numel()
-    with torch.no_grad():
-        weight.normal_(0, math.sqrt((1 if classifier else 2) / fan_in), generator=generator)
+                part.bias.zero_()

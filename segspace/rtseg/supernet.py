@@ -7,6 +7,7 @@ own for every width. The network itself is the one of ``segspace.rtseg.network``
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from proxygraph.errors import ConfigError, StorageError
 from segspace.rtseg.arch import MOST_HALVINGS, OPS, PATHS, Arch, Preset
-from segspace.rtseg.blocks import initialise_weight
+from segspace.rtseg.blocks import initialise
 from segspace.rtseg.network import NOMINAL_SIZE, Network
 from segspace.rtseg.pieces import Piece
 from segspace.rtseg.program import program
@@ -136,18 +137,12 @@ class Supernet(nn.Module):
         return supernet
 
     def _keep_missing(self, slot: str, piece: Piece, generator: torch.Generator | None) -> None:
-        with torch.device("meta"):
-            block = piece.module()
-        for local, module in block.named_modules():
+        for local, module in _with_tensors(piece):
             if isinstance(module, nn.BatchNorm2d):
                 fresh: nn.Module = nn.BatchNorm2d(module.num_features)
-            elif (
-                isinstance(module, nn.Conv2d) and _key(slot, local, "weight", module) not in self._parameters
-            ):
-                fresh = module.to_empty(device="cpu")
-                initialise_weight(module.weight, classifier=module.bias is not None, generator=generator)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            elif _key(slot, local, "weight", module) not in self._parameters:
+                fresh = copy.deepcopy(module).to_empty(device="cpu")
+                initialise(fresh, generator)
             else:
                 continue
             for name, parameter in fresh.named_parameters():
@@ -279,8 +274,10 @@ _Scales = tuple[int, ...]
 
 def _preset(text: str) -> Preset:
     """Return the preset that `save` wrote as JSON; lists are tuples."""
-    fields: dict[str, Any] = json.loads(text)
-    return Preset(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()
+    }
+    return Preset(**fields)
 
 
 class _Plan(NamedTuple):
@@ -288,6 +285,14 @@ class _Plan(NamedTuple):
 
     network: Network
     slices: dict[str, tuple[str, tuple[slice, ...]]]
+
+
+@lru_cache(maxsize=4096)
+def _with_tensors(piece: Piece) -> tuple[tuple[str, nn.Module], ...]:
+    """Return the convolutions and normalisations of a piece's block by name, without weights."""
+    with torch.device("meta"):
+        block = piece.module()
+    return tuple((n, m) for n, m in block.named_modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d))
 
 
 @lru_cache(maxsize=1024)

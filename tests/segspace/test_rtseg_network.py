@@ -41,7 +41,7 @@ def shapes_and_macs(network: Network, images: Tensor) -> tuple[dict[str, torch.S
     return shapes, sum(macs)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(ARCHS, SIDES, SIDES, st.integers(1, 20))
 def test_program_is_what_the_network_does(arch: Arch, height: int, width: int, classes: int) -> None:
     steps = program(arch, (height, width), classes)
@@ -90,9 +90,7 @@ def test_bad_pieces_are_named(text: str, fault: str) -> None:
 def test_zoomed_convolutions_cost_a_quarter() -> None:
     for op in ("conv3x3", "2xconv3x3"):
         at_half = Piece(op, (16,), 24, 1, ((15, 20),))
-        zoomed = Piece(
-            op.replace("conv3x3", "zoomed") if op[0] == "2" else "zoomed", (16,), 24, 1, ((30, 40),)
-        )
+        zoomed = Piece(op.replace("conv3x3", "zoomed"), (16,), 24, 1, ((30, 40),))
         assert (zoomed.macs, zoomed.params) == (at_half.macs, at_half.params)
         assert zoomed.out == (30, 40)
 
@@ -138,7 +136,7 @@ def test_every_parameter_learns() -> None:
     labels = torch.randint(0, 5, (2, 64, 80), generator=torch.Generator().manual_seed(0))
     images = torch.rand(2, 3, 64, 80, generator=torch.Generator().manual_seed(1))
     logits = network(images)
-    assert 0.02 < float(logits.std()) < 5
+    assert 0.02 < float(logits.detach().std()) < 5
     nn.functional.cross_entropy(logits, labels).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

@@ -153,17 +153,17 @@ def test_neighbours_are_valid_and_distinct(space: Space, seed: int) -> None:
 
 def test_stratified_samples_spread_over_cost_and_layers() -> None:
     rng = np.random.default_rng(3)
-    archs = TINY.stratified(100, rng, size=(120, 160), classes=11, macs=(5e6, 35e6))
+    archs = TINY.stratified(60, rng, size=(120, 160), classes=11, macs=(5e6, 35e6))
     macs = np.array([program(arch, (120, 160), 11).macs for arch in archs])
-    assert len(set(archs)) == 100
+    assert len(set(archs)) == 60
     assert macs.min() >= 5e6
     assert macs.max() <= 35e6
     counts, _ = np.histogram(np.log(macs), bins=5, range=(np.log(5e6), np.log(35e6)))
-    assert counts.min() >= 12
-    cheap = sorted({archs[i].n_layers for i in np.argsort(macs)[:50]})
+    assert counts.min() >= 6  # uniform: 12
+    cheap = sorted({archs[i].n_layers for i in np.argsort(macs)[:30]})
     assert len(cheap) >= 8
-    assert archs != TINY.stratified(100, rng, macs=(5e6, 35e6))
-    again = TINY.stratified(100, np.random.default_rng(3), size=(120, 160), classes=11, macs=(5e6, 35e6))
+    assert archs != TINY.stratified(60, rng, macs=(5e6, 35e6))
+    again = TINY.stratified(60, np.random.default_rng(3), size=(120, 160), classes=11, macs=(5e6, 35e6))
     assert archs == again
 
 
