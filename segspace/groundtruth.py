@@ -288,7 +288,7 @@ def groundtruth(
     say(json.dumps(json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["noise"]))
     if not complete:
         say(f"stopped; the same command goes on from the rows in {out}")
-        raise typer.Exit(130)
+        raise SystemExit(130)  # typer.Exit would be taken for a failure
     say(f"{out}: complete")
 
 

@@ -119,7 +119,7 @@ def trained(
         complete = _run(training, header, folder, report, stop)
         if not complete:
             screen.print(f"stopped after step {training.step} of {training.steps}; --resume goes on")
-            raise typer.Exit(130)
+            raise SystemExit(130)  # typer.Exit would be taken for a failure
         _conclude(training, header, dataset, folder, device, threads, report)
     screen.print_json((out / "result.json").read_text(encoding="utf-8"))
 

@@ -32,6 +32,14 @@ def called(command: Callable[..., None], *words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+def ended(main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
+    """Return the exit code of a whole command, its handling of errors included."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code
+
+
 def trained(out: Path, *more: str) -> Result:
     words = ("--data", DATA, "--size", "16x24", "--epochs", 3, "--batch", 4, "--out", out, *more)
     return called(train.train, ARCH, *words)
@@ -58,7 +66,7 @@ def test_run_folder(run: Path) -> None:
 
 
 def test_interrupted_run_goes_on_to_the_same_weights(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, step = tmp_path / "run", Training._stepped
 
@@ -69,9 +77,9 @@ def test_interrupted_run_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(Training, "_stepped", interrupted)
     before = signal.getsignal(signal.SIGINT)
-    stopped = trained(out)
-    assert stopped.exit_code == 130
-    assert "stopped after step 4 of 6; --resume goes on" in stopped.output
+    words = (ARCH, "--data", DATA, "--size", "16x24", "--epochs", 3, "--batch", 4, "--out", out)
+    assert ended(train.main, monkeypatch, *words) == 130
+    assert "stopped after step 4 of 6; --resume goes on" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.setattr(Training, "_stepped", step)
     assert "holds a run already" in str(trained(out).exception)
