@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
+from importlib.resources import as_file, files
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ from proxygraph.errors import ConfigError, ParseError
 from proxygraph.problem import MIN_ROWS, Problem, Report
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from proxygraph.table import StatTable
     from segspace.transnas101 import Arch
 
@@ -67,7 +69,7 @@ def streetscenes(argument: str, *, report: Report) -> Problem:
     """Return the embedded problem: micro networks of reduced width trained on generated street scenes.
 
     The target is the mean over training seeds of the final mIoU (percent) that this project measured with
-    ``tools/train_streetscenes.py``; the recipe stands beside the table in ``segspace/data``.
+    the forerunner of ``segspace.groundtruth``; the recipe stands beside the table in ``segspace/data``.
 
     Parameters
     ----------
@@ -140,22 +142,56 @@ def transnas101(argument: str, *, report: Report) -> Problem:
     return Problem("transnas101", table, y, target, tuple(str(arch.live()) for arch in archs))
 
 
-def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatTable:
-    """Return the statistics of networks, from the cache where they are there already.
+def camvid(argument: str, *, report: Report) -> Problem:
+    """Return segmenters of the space ``rtseg`` with the mIoU that this project measured on CamVid.
 
-    Every network is kept by itself, so that another sample or an interrupted run reuses what is done.
+    The target is the mean over training seeds of the mIoU (percent) on val; how it was measured
+    (``python -m segspace.groundtruth``) and how noisy it is stands in ``segspace/data/camvid_rtseg.json``.
+
+    Parameters
+    ----------
+    argument : str
+        Empty: statistics are taken on generated street scenes, since the pictures of CamVid may not be
+        passed on. Or the folder of CamVid, to take them on its training pictures.
+    report : callable
+        Progress of collecting statistics.
+
+    Raises
+    ------
+    ConfigError
+        If the table is not there, or the folder's files are not in order.
     """
+    from segspace.losses import segmentation_loss
+    from segspace.measured import read_rows
+    from segspace.models import build
+
+    with as_file(files("segspace") / "data") as data:
+        path = data / "camvid_rtseg.csv"
+        if not path.is_file():
+            raise ConfigError(f"problem 'camvid': {path} is missing; make it with segspace.groundtruth")
+        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        rows = read_rows(path, found["classes"])
+    measured: dict[str, list[float]] = {}
+    for row in rows:
+        measured.setdefault(row.arch, []).append(row.miou)
+    size, classes = found["settings"]["recipe"]["size"], len(found["classes"])
+    how = Measurement(classes=classes)
+    counts = [how.images if i == 0 else max(1, how.images // 2) for i in range(how.batches)]
+    batches = _photographs(Path(argument), counts, size) if argument else _scenes(counts, *size)
+    recipe = json.dumps({"version": NETWORKS_VERSION, "space": "rtseg", "classes": classes})
+    networks = [(arch, partial(build, arch, classes)) for arch in measured]
+    table = _collected(networks, batches, segmentation_loss, how.samples, recipe, report)
+    target = np.array([float(np.mean(values)) for values in measured.values()])
+    return Problem("camvid", table, target, "miou", tuple(measured))
+
+
+def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatTable:
+    """Return the statistics of micro networks, from the cache where they are there already."""
     import torch
 
-    from proxygraph.stats import collect_many
-    from segspace import streetscenes as scenes
     from segspace.transnas101 import build
 
-    batches = []
-    for i in range(how.batches):
-        n_images = how.images if i == 0 else max(1, how.images // 2)
-        images, labels = scenes.batch(1000 + i, n_images, how.size, how.size)
-        batches.append((torch.from_numpy(images), torch.from_numpy(labels)))
+    counts = [how.images if i == 0 else max(1, how.images // 2) for i in range(how.batches)]
     # collect_many keeps batches and settings apart by itself; here stands what a row id leaves open
     shape = {
         "width": how.width,
@@ -164,8 +200,25 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
         "classes": how.classes,
     }
     recipe = json.dumps({"version": NETWORKS_VERSION, **shape}, sort_keys=True)
-    folder = cache_folder() / "statistics" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     networks = [(str(arch), partial(build, arch, **shape)) for arch in archs]
+    batches = _scenes(counts, how.size, how.size)
+    return _collected(networks, batches, torch.nn.functional.cross_entropy, how.samples, recipe, report)
+
+
+def _collected(
+    networks: Sequence[tuple[str, Callable[[], nn.Module]]],
+    batches: Sequence[tuple[Tensor, Tensor]],
+    loss: Callable[..., Tensor],
+    samples: int,
+    recipe: str,
+    report: Report,
+) -> StatTable:
+    """Return the statistics of networks; every one is kept by itself, for other samples and after Ctrl-C."""
+    import torch
+
+    from proxygraph.stats import collect_many
+
+    folder = cache_folder() / "statistics" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     what, total = "collecting statistics", len(networks)
     # spawned processes: forking after torch has started its threads can hang
     with ProcessPoolExecutor(
@@ -177,12 +230,40 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
         return collect_many(
             networks,
             batches,
-            torch.nn.functional.cross_entropy,
-            samples=how.samples,
+            loss,
+            samples=samples,
             cache=folder,
             executor=pool,
             progress=lambda done, _: report(what, done, total),
         )
+
+
+def _scenes(counts: Sequence[int], height: int, width: int) -> list[tuple[Tensor, Tensor]]:
+    """Return batches of generated street scenes, of so many pictures each."""
+    import torch
+
+    from segspace import streetscenes as scenes
+
+    drawn = [scenes.batch(1000 + i, n, height, width) for i, n in enumerate(counts)]
+    return [(torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in drawn]
+
+
+def _photographs(folder: Path, counts: Sequence[int], size: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Return batches of CamVid's training pictures, spread over the split, none twice."""
+    import torch
+
+    from segspace.augment import normalised
+    from segspace.datasets import Pictures, open_dataset
+
+    wanted = (size[0], size[1])
+    kept = Pictures(open_dataset(f"camvid:{folder}").split("train"), lambda _: wanted, lambda _: wanted)
+    order = np.random.default_rng(1000).permutation(len(kept))[: sum(counts)].tolist()
+    batches = []
+    for n in counts:
+        chosen, order = [kept[i] for i in order[:n]], order[n:]
+        images = torch.stack([image for image, _ in chosen]).permute(0, 3, 1, 2).float() / 255
+        batches.append((normalised(images), torch.stack([labels for _, labels in chosen]).long()))
+    return batches
 
 
 def _classes() -> Sequence[str]:

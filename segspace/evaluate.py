@@ -1,0 +1,96 @@
+"""``python -m segspace.evaluate``: mIoU of a trained network, its confusions, pictures of what it sees."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proxygraph.command import console, reporting, run_command
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a run, or a checkpoint.")],
+    data: Annotated[str, typer.Option(help="camvid:DIR, cityscapes:DIR or streetscenes[:HxW].")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    size: Annotated[str, typer.Option(help="HxW that the network sees; by default as trained.")] = "",
+    pictures: Annotated[int, typer.Option(min=0, help="How many predictions to draw.")] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; else beside the network.")] = None,
+) -> None:
+    """Judge a network at the full size of the label maps: whole pictures, one scale.
+
+    Writes evaluation.json, confusion.csv (rows: true class), prediction-NAME.png (image, truth, prediction).
+
+    Example: python -m segspace.evaluate runs/street --data "streetscenes:64x96?train=64&val=16"
+    """
+    import numpy as np
+    from PIL import Image
+
+    from proxygraph.errors import ConfigError
+    from proxygraph.run import RunFolder, csv_text, environment
+    from segspace.checkpoint import trained_network
+    from segspace.datasets import Pictures, open_dataset
+    from segspace.datasets.opening import parse_size
+    from segspace.drawing import triptych
+    from segspace.judging import judgement, prediction
+    from segspace.train import check_device
+
+    check_device(device)
+    header, network = trained_network(checkpoint)
+    network = network.to(device)
+    dataset = open_dataset(data)
+    if header.classes != dataset.classes:
+        raise ConfigError(f"{checkpoint}: trained for other classes than {dataset.name} has")
+    seen = parse_size(size) if size else header.recipe.size
+    source = dataset.split(split)
+    folder = out or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / f"evaluation-{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    screen = console()
+    with reporting(screen) as report:
+        kept = Pictures(source, lambda _: seen, report=report)
+        found = judgement(network, kept, len(dataset.classes), device=device, report=report)
+    result = {
+        "arch": header.arch,
+        "checkpoint": str(checkpoint),
+        "step": [header.step, header.steps],
+        "trained_on": header.protocol,
+        "protocol": f"{dataset.protocol}; {split}, {len(kept)} pictures, whole picture, single scale",
+        "size": list(seen),
+        "miou": round(found.miou, 4),
+        "accuracy": round(found.accuracy, 4),
+        "class_iou": {
+            name: None if np.isnan(x) else round(x, 3)
+            for name, x in zip(dataset.classes, found.class_iou, strict=True)
+        },
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "environment": environment(1),
+    }
+    run = RunFolder(folder)
+    run.write("evaluation.json", json.dumps(result, indent=2) + "\n")
+    counts = [
+        {"true": name} | dict(zip(dataset.classes, row.tolist(), strict=True))
+        for name, row in zip(dataset.classes, found.confusion, strict=True)
+    ]
+    run.write("confusion.csv", csv_text(counts))
+    for i in np.linspace(0, len(kept) - 1, min(pictures, len(kept))).round().astype(int).tolist():
+        image, labels = kept[i]
+        seen_classes = prediction(network, image, tuple(labels.shape), device).cpu().numpy()
+        drawn = triptych(Image.fromarray(image.numpy()), labels.numpy(), seen_classes, dataset.palette)
+        drawn.save(folder / f"prediction-{source.name(i)}.png")
+    for name, iou in result["class_iou"].items():  # type: ignore[attr-defined]
+        screen.print(f"{name:>16} {'absent' if iou is None else f'{iou:6.2f}'}")
+    screen.print(f"mIoU {found.miou:.2f} %, accuracy {found.accuracy:.2f} % ({result['protocol']})")
+    screen.print(f"{folder}", soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(evaluate, "python -m segspace.evaluate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""``python -m segspace.train``: train one network, to be interrupted and continued."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proxygraph.command import console, reporting, run_command
+from proxygraph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segspace.checkpoint import Header
+    from segspace.datasets import Dataset
+    from segspace.training import Training
+
+Report = Any
+_CHECKPOINT_SECONDS = 120.0
+
+
+def train(
+    arch: Annotated[str, typer.Argument(help="Arch text: rtseg:..., transnas101:... or streetscenes:...")],
+    data: Annotated[
+        str, typer.Option(help="camvid:DIR, cityscapes:DIR or streetscenes[:HxW][?train=N&val=N].")
+    ] = "streetscenes",
+    size: Annotated[str, typer.Option(help="HxW of a whole picture, as the network is judged.")] = "120x160",
+    crop: Annotated[str, typer.Option(help="HxW that it sees in training; by default the size.")] = "",
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = "adamw",
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
+    weight_decay: Annotated[float, typer.Option(help="Spares biases and norms.")] = 1e-2,
+    schedule: Annotated[str, typer.Option(help="poly or cosine, to zero.")] = "cosine",
+    warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = 0.1,
+    ohem: Annotated[float, typer.Option(help="Only pixels less certain than this count; 0: all.")] = 0.0,
+    class_weight_power: Annotated[
+        float, typer.Option(help="Class weights: share of the pixels to this power; 0: none.")
+    ] = 0.0,
+    ema: Annotated[float, typer.Option(help="Decay of the running mean of the weights; 0: none.")] = 0.0,
+    scale: Annotated[str, typer.Option(help="LOW,HIGH of random scales.")] = "0.75,1.5",
+    jitter: Annotated[float, typer.Option(help="Change of brightness, contrast, saturation.")] = 0.3,
+    teacher: Annotated[Path | None, typer.Option(help="Run or checkpoint to distill from.")] = None,
+    distill: Annotated[float, typer.Option(help="Weight of the teacher's loss.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="Of the teacher's loss.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare pictures.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Of this process; 0: torch's choice.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+) -> None:
+    """Train a network and judge it on val; Ctrl-C keeps a checkpoint, --resume goes on from it.
+
+    Example: python -m segspace.train rtseg:tiny:c2-C2z3D4-i1 --data "streetscenes:64x96?train=64&val=16"
+    --size 64x96 --epochs 2 --out runs/street
+    """
+    from segspace.datasets.opening import parse_size
+    from segspace.recipe import Recipe
+
+    low, high = _two_numbers("--scale", scale)
+    recipe = Recipe(
+        size=parse_size(size),
+        crop=parse_size(crop) if crop else (0, 0),
+        epochs=epochs,
+        batch=batch,
+        optimizer=optimizer,
+        lr=lr,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        warmup=warmup,
+        ohem=ohem,
+        class_weight_power=class_weight_power,
+        ema=ema,
+        scale=(low, high),
+        jitter=jitter,
+        distill=distill if teacher is not None else 0.0,
+        temperature=temperature,
+    )
+    config = {
+        "command": "train",
+        "arch": arch,
+        "data": data,
+        "seed": seed,
+        "teacher": None if teacher is None else str(teacher),
+        "recipe": recipe.to_json(),
+    }
+    trained(config, out, resume=resume, device=device, workers=workers, threads=threads)
+
+
+def trained(
+    config: dict[str, Any], out: Path, *, resume: bool, device: str, workers: int, threads: int
+) -> None:
+    """Train as `config` says, into the folder `out`."""
+    import torch
+
+    from proxygraph.run import RunFolder
+    from segspace.datasets import open_dataset
+
+    check_device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    dataset = open_dataset(config["data"])
+    folder = RunFolder(out)
+    folder.check_free(resume)
+    screen = console()
+    with reporting(screen) as report, _stopping() as stop:
+        training = _prepared(config, dataset, device, workers, report)
+        folder = RunFolder.create(out, config, resume)  # only now: what cannot be trained leaves no folder
+        header = _header(config, dataset, training)
+        if resume:
+            _restore(folder, header, training)
+        complete = _run(training, header, folder, report, stop)
+        if not complete:
+            screen.print(f"stopped after step {training.step} of {training.steps}; --resume goes on")
+            raise SystemExit(130)  # typer.Exit would be taken for a failure
+        _conclude(training, header, dataset, folder, device, threads, report)
+    screen.print_json((out / "result.json").read_text(encoding="utf-8"))
+
+
+def check_device(device: str) -> None:
+    """Raise `ConfigError` if torch cannot use the device."""
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {device}: {str(error).splitlines()[0]}") from None
+
+
+def _two_numbers(name: str, text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{name} {text!r}: expected LOW,HIGH such as 0.75,1.5") from None
+    return low, high
+
+
+def _prepared(
+    config: dict[str, Any], dataset: Dataset, device: str, workers: int, report: Report
+) -> Training:
+    """Return the training of a config at its start."""
+    from segspace.augment import stored_size
+    from segspace.checkpoint import trained_network
+    from segspace.datasets import Pictures
+    from segspace.models import build
+    from segspace.recipe import Recipe
+    from segspace.training import Training
+
+    recipe, classes = Recipe.from_json(config["recipe"]), len(dataset.classes)
+    network, teacher = build(config["arch"], classes, seed=config["seed"]), None
+    if config["teacher"] is not None:
+        taught, teacher = trained_network(Path(config["teacher"]))
+        if taught.classes != dataset.classes:
+            raise ConfigError(f"--teacher {config['teacher']}: knows other classes than {dataset.name} has")
+    stored = stored_size(recipe)
+    pictures = Pictures(dataset.split("train"), stored, stored, report=report)
+    return Training(
+        network,
+        recipe,
+        pictures,
+        classes,
+        seed=config["seed"],
+        device=device,
+        workers=workers,
+        teacher=teacher,
+    )
+
+
+def _header(config: dict[str, Any], dataset: Dataset, training: Training) -> Header:
+    from segspace.checkpoint import Header
+
+    return Header(
+        config["arch"],
+        dataset.classes,
+        dataset.palette,
+        dataset.protocol,
+        training.recipe,
+        config["seed"],
+        training.step,
+        training.steps,
+    )
+
+
+def _restore(folder: Any, header: Header, training: Training) -> None:
+    """Bring a training to where its run's checkpoint is; without one it begins anew."""
+    from segspace.checkpoint import NAME, read_checkpoint
+
+    if not (folder.path / NAME).exists():
+        return
+    stored, tensors = read_checkpoint(folder.path)
+    if (stored.arch, stored.steps, stored.classes) != (header.arch, header.steps, header.classes):
+        raise ConfigError(f"{folder.path / NAME}: belongs to another training; choose another --out")
+    training.load_state(tensors, stored.step)
+    folder.trim_journal(training.step // training.steps_per_epoch)
+
+
+def _run(training: Training, header: Header, folder: Any, report: Report, stop: Callable[[], bool]) -> bool:
+    """Run the training, with a checkpoint now and then and at the end; return whether it is complete."""
+    from dataclasses import replace
+
+    from segspace.checkpoint import NAME, write_checkpoint
+    from segspace.recipe import learning_rate
+
+    begin = last = time.monotonic()
+
+    def keep() -> None:
+        write_checkpoint(folder.path / NAME, replace(header, step=training.step), training.state())
+
+    def on_step(done: int, steps: int) -> None:
+        nonlocal last
+        report("training", done, steps)
+        if time.monotonic() - last > _CHECKPOINT_SECONDS:
+            keep()
+            last = time.monotonic()
+
+    def on_epoch(epoch: int, loss: float) -> None:
+        rate = learning_rate(training.recipe, training.step, training.steps)
+        seconds = round(time.monotonic() - begin, 1)
+        line = {"generation": epoch, "step": training.step, "loss": loss, "lr": rate, "seconds": seconds}
+        folder.append("journal.jsonl", line)
+
+    complete = training.run(on_step, on_epoch, stop)
+    keep()
+    return complete
+
+
+def _conclude(
+    training: Training,
+    header: Header,
+    dataset: Dataset,
+    folder: Any,
+    device: str,
+    threads: int,
+    report: Report,
+) -> None:
+    """Judge on val and write ``result.json``."""
+    import torch
+
+    from proxygraph.run import environment
+    from segspace.cost import cost
+    from segspace.datasets import Pictures
+    from segspace.judging import judgement
+
+    val = Pictures(dataset.split("val"), lambda _: training.recipe.size, report=report)
+    found = judgement(training.judged, val, len(dataset.classes), device=device, report=report)
+    spent = cost(training.judged, training.recipe.size)
+    result = {
+        "arch": header.arch,
+        "protocol": f"{dataset.protocol}; val, {len(val)} pictures, whole picture, single scale",
+        "size": list(training.recipe.size),
+        "miou": round(found.miou, 4),
+        "accuracy": round(found.accuracy, 4),
+        "class_iou": dict(zip(dataset.classes, [round(x, 3) for x in found.class_iou], strict=True)),
+        "params": spent.params,
+        "macs": spent.macs,
+        "device": device,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "environment": environment(threads or torch.get_num_threads()),
+    }
+    folder.write("result.json", json.dumps(result, indent=2) + "\n")
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Yield whether Ctrl-C was pressed; a second one interrupts at once."""
+    asked = False
+
+    def ask(signum: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(train, "python -m segspace.train")
+
+
+if __name__ == "__main__":
+    main()
