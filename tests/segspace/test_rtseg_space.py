@@ -151,6 +151,27 @@ def test_neighbours_are_valid_and_distinct(space: Space, seed: int) -> None:
     assert space.mutate(arch, rng) in near
 
 
+@pytest.mark.parametrize(
+    ("edit", "neighbour"),
+    [
+        ("operator", "c1-C3z0-i4"),
+        ("width", "c1-D3z1-i4"),
+        ("a layer less", "c1-z0D3-i4"),
+        ("a layer more", "c1-D3d3z0-i4"),
+        ("a halving more", "c1-D3Z0-i4"),
+        ("a halving handed on", "c1-d3Z0-i4"),
+        ("the trunk's end moved", "0-c1D3z0-c1i4"),
+    ],
+)
+def test_kinds_of_neighbours(edit: str, neighbour: str) -> None:
+    other = Arch.parse(f"rtseg:tiny:{neighbour}")
+    base = "c1-z1z0D3-i4" if edit == "a layer less" else "c1-D3z0-i4"
+    arch = Arch.parse(f"rtseg:tiny:{base}")
+    assert other in TINY.neighbours(arch)
+    if edit != "a layer less":
+        assert arch in TINY.neighbours(other)
+
+
 def test_stratified_samples_spread_over_cost_and_layers() -> None:
     rng = np.random.default_rng(3)
     archs = TINY.stratified(60, rng, size=(120, 160), classes=11, macs=(5e6, 35e6))
