@@ -246,8 +246,8 @@ def groundtruth(
     second_seeds: Annotated[int, typer.Option(min=0, help="How many of them are trained twice.")] = 27,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH that the networks see.")] = "120x160",
     epochs: Annotated[int, typer.Option(min=1)] = 30,
-    batch: Annotated[int, typer.Option(min=1)] = 8,
-    lr: Annotated[float, typer.Option(help="Peak learning rate (AdamW, cosine to zero).")] = 1.2e-2,
+    batch: Annotated[int, typer.Option(min=1)] = 4,
+    lr: Annotated[float, typer.Option(help="Peak learning rate (AdamW, cosine to zero).")] = 4e-3,
     crop: Annotated[str, typer.Option(help="HxW seen in training; by default the size.")] = "",
     class_weight_power: Annotated[
         float, typer.Option(help="Class weights: share of the pixels to this power; 0: none.")
