@@ -68,7 +68,7 @@ def cpu() -> float:
 
 SEARCHED = 0.85
 """Share of the time that goes to the search; the rest is for the constants of its front."""
-OUR_SIZE = 20
+OUR_SIZE = int(os.environ.get("OUR_SIZE", "20"))
 """Most nodes of a formula while searching: the problems are not short, and others may write 50 or 100."""
 
 
@@ -78,6 +78,7 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
     No rows are held out: on a clean target all of them are worth more to the search than to the choice.
     """
     from proxygraph.assemble import Settings, assembled
+    from proxygraph.branches import without_idle_branches
     from proxygraph.canon import canonical
     from proxygraph.compact.forest import tree_length
     from proxygraph.dag import Dag
@@ -105,7 +106,8 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
 
     found: dict[str, Dag] = {}
     for one in reversed(state.hall.front()):  # the best first: it is where constants matter most
-        final = canonical(judge.finish(one.dag, exact_values(one.dag, table, rows), y))
+        plain = without_idle_branches(one.dag, table)
+        final = canonical(judge.finish(plain, exact_values(plain, table, rows), y))
         tuned = tuner.tuned(final) if cpu() - start < seconds else final
         found |= {dag.key: dag for dag in (final, tuned)}
     dags = list(found.values())

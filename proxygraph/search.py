@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from proxygraph.archive import HallOfFame, Individual
 from proxygraph.behaviour import BehaviourCheck
+from proxygraph.branches import BENT
 from proxygraph.canon import Canonicaliser
 from proxygraph.compact.allowed import Rules, allowed
 from proxygraph.compact.breed import FRESH, KINDS, RATES, Choices, breed, choices
@@ -33,7 +34,7 @@ from proxygraph.leaves import Leaf
 from proxygraph.objective import Objective
 from proxygraph.ops import OPS
 from proxygraph.rank import Floats
-from proxygraph.selection import representatives, survivors
+from proxygraph.selection import rank_within, representatives, survivors
 
 COUNTERS: Final = ("proposed", "evaluated", "invalid", "oversize", "screened", "structural", "algebraic")
 COUNTERS_AFTER: Final = ("numeric", "rank", "forbidden", "fitted")
@@ -47,6 +48,12 @@ FITTED_AGAIN: Final = 0.75
 """A known structure is fitted again if it is better than such a share of the living ones."""
 LEAST_GAIN: Final = 1e-12
 """R² by which fitted constants must be better to take the place of those there were."""
+LEAST_LOSS: Final = 1e-14
+"""1 - R² below which formulas are equally good: rounding."""
+CROWDING: Final = float(__import__("os").environ.get("CROWD", "0.1"))
+"""Logarithm of the loss that a formula is behind by for each better one of its size."""
+LEVEL: Final = frozenset({"tanh", "sigmoid", "log1p"})
+"""Operators that level off, and log1p, which is log with a shift."""
 MEMORY_OF_RATES: Final = 0.9
 """Share of what was learnt about the ways of making children that a generation keeps."""
 
@@ -65,7 +72,7 @@ class SearchConfig:
     max_size : int
         Most nodes of a formula.
     parsimony : float
-        Fitness that a node costs in selection.
+        Fitness that a node costs in selection; for least squares the share of the loss that it must save.
     restart_after : int
         Generations without a better formula after which all but the hall of fame is made anew.
     adaptive : bool
@@ -292,6 +299,9 @@ class Search:
     def _shared(self, work: Any, n: int) -> None:
         """Run ``work(first, last)`` on all of `n`, shared out over the threads."""
         parts = self.evaluate.threads
+        if parts == 1:
+            work(0, n)
+            return
         bounds = [k * n // parts for k in range(parts + 1)]
         for done in [self._pool.submit(work, a, b) for a, b in pairwise(bounds)]:
             done.result()
@@ -326,7 +336,15 @@ class Search:
         return population.take(np.lexsort((population.key, -self.selective(population)))[:n])
 
     def selective(self, living: Living) -> Floats:
-        """Return what selection goes by: fitness less what size costs."""
+        """Return what selection goes by: fitness less what size costs.
+
+        Least squares go by the logarithm of the loss 1 - R², so that near a perfect fit, too, it pays to be
+        better.
+        """
+        if self.objective.kind == "fit":
+            loss = np.maximum(1.0 - living.fitness, LEAST_LOSS)
+            score = -np.log(loss) - self.config.parsimony * living.size
+            return score - CROWDING * rank_within(living.size, score, living.key)
         return living.fitness - self.config.parsimony * living.size
 
     def advanced(
@@ -476,8 +494,12 @@ class Search:
         order = np.lexsort((found.key, -found.fitness, found.size))
         chosen: list[Individual] = []
         for size in np.unique(found.size):
-            least = hall.least(int(size))
             rows = order[found.size[order] == size][: hall.keep]
+            least = hall.least(int(size))
+            if self.objective.kind == "fit":
+                # most are never chosen and each costs a canonical form: only the front counts
+                least = max([least, *(one.fitness for one in (*hall.members, *chosen) if one.size <= size)])
+                rows = rows[:1]
             for i in rows[found.fitness[rows] > least]:
                 bred = to_dag(found.trees, int(i), self.evaluate.vocabulary)
                 spelled = self.canonical(bred)
@@ -494,10 +516,22 @@ class Search:
         return fits and (self.constraints.is_empty or bool(self.constraints.admits([dag], vocabulary)[0]))
 
 
-def default_ops(leaves: Mapping[str, Leaf], without: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the operators for these leaves: every one, but sin and cos only for plain tables."""
+def default_ops(
+    leaves: Mapping[str, Leaf], without: Sequence[str] = (), *, smooth: bool = False
+) -> tuple[str, ...]:
+    """Return the operators for these leaves: every one, but sin and cos only for plain tables.
+
+    Parameters
+    ----------
+    leaves : mapping of str to Leaf
+    without : sequence of str
+        Operators to leave out.
+    smooth : bool
+        Whether to leave out those with bends and those that level off (`BENT`, `LEVEL`). A few of them fit
+        any values a little, without being any part of the law behind; who expects them names them.
+    """
     tabular = all(leaf.axis == "row" for leaf in leaves.values())
-    skip = set(without) | (set() if tabular else {"sin", "cos"})
+    skip = set(without) | (set() if tabular else {"sin", "cos"}) | (BENT | LEVEL if smooth else set())
     return tuple(
         name for name, op in OPS.items() if name not in skip and (op.kind == "elementwise" or not tabular)
     )

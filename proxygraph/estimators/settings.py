@@ -19,8 +19,8 @@ from proxygraph.units import parse_unit
 
 Parameters = Mapping[str, Any]
 
-NEEDED: Final = {"max_size": 2, "parsimony": 0}
-OPTIONAL: Final = {"generations": 1, "time_budget": 0, "max_evaluations": 1, "population": 10}
+NEEDED: Final = {"max_size": 2}
+OPTIONAL: Final = {"parsimony": 0, "generations": 1, "time_budget": 0, "max_evaluations": 1, "population": 10}
 OPTIONAL_WHOLE: Final = {"islands": 1, "max_depth": 0, "max_constants": 0}
 NETWORKS, ROWS = 400, 1000
 """Formulas alive by default."""
