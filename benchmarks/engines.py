@@ -68,7 +68,7 @@ def cpu() -> float:
 
 SEARCHED = 0.85
 """Share of the time that goes to the search; the rest is for the constants of its front."""
-OUR_SIZE = int(os.environ.get("OUR_SIZE", "20"))
+OUR_SIZE = 30
 """Most nodes of a formula while searching: the problems are not short, and others may write 50 or 100."""
 
 

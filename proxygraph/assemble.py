@@ -27,7 +27,7 @@ SCREEN_SAMPLES: Final = 16
 """Samples per layer on which hopeless formulas are sorted out."""
 TABLE_CHILDREN: Final = 4
 """Children per living formula and generation on plain tables, where scoring is cheap."""
-PARSIMONY: Final = {"rank": 0.001, "fit": 0.02}
+PARSIMONY: Final = {"rank": 0.001, "fit": 0.05}
 """What a node costs in selection, by kind of objective."""
 MEMORY: Final = 128_000_000
 """Bytes for values that are kept between generations, on all islands together."""

@@ -50,7 +50,7 @@ LEAST_GAIN: Final = 1e-12
 """R² by which fitted constants must be better to take the place of those there were."""
 LEAST_LOSS: Final = 1e-14
 """1 - R² below which formulas are equally good: rounding."""
-CROWDING: Final = float(__import__("os").environ.get("CROWD", "0.1"))
+CROWDING: Final = 0.1
 """Logarithm of the loss that a formula is behind by for each better one of its size."""
 LEVEL: Final = frozenset({"tanh", "sigmoid", "log1p"})
 """Operators that level off, and log1p, which is log with a shift."""

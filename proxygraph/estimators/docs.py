@@ -28,7 +28,7 @@ PARAMETERS: Final = """Parameters
         Most operators above one another; most constants.
     parsimony : float or None
         What a node costs while searching: fitness, 0.001 by default, or for r2 and mse the share of the loss
-        1 - R² that it must save, 0.02 by default.
+        1 - R² that it must save, 0.05 by default.
     operators : sequence of str or None
         The only operators allowed; None: all that suit the data, for r2 and mse those without bends (abs,
         sign, relu, max, min) and levels (tanh, sigmoid, log1p).
