@@ -1,8 +1,9 @@
 """Engines of symbolic regression behind one function each: rows and CPU seconds in, a formula out.
 
 An engine chooses its formula by a rule of its own on the training rows; it gets no others. Its settings are
-those it ships with, but for what its function says. Ours has all operators it has for tables; the others get
-+ - * /, exp, log, sin, cos, sqrt and square, as far as they have them. None is told what a problem needs.
+those it ships with, but for what its function says. Ours has its defaults for least squares: + - * /, neg,
+inv, square, cube, half-integer powers, sqrt, exp, log, sin, cos; the others get + - * /, exp, log, sin, cos,
+sqrt and square, as far as they have them. None is told what a problem needs.
 
 The clock is the CPU time of the process with all its threads and children. An engine that looks at the clock
 only between generations, or at none of its own, takes somewhat more than it was given: what it took is
@@ -68,8 +69,8 @@ def cpu() -> float:
 
 SEARCHED = 0.85
 """Share of the time that goes to the search; the rest is for the constants of its front."""
-OUR_SIZE = 30
-"""Most nodes of a formula while searching: the problems are not short, and others may write 50 or 100."""
+OUR_SIZE = 50
+"""Most nodes of a formula while searching, Operon's own default for the length of a tree."""
 
 
 def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> Model:
@@ -84,7 +85,7 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
     from proxygraph.dag import Dag
     from proxygraph.finish import exact_values, steepest
     from proxygraph.infix import text
-    from proxygraph.loop import Stop, run
+    from proxygraph.loop import SETTLED, Stop, run
     from proxygraph.objective import find_objective
     from proxygraph.table import StatTable
     from proxygraph.tuning import Tuner
@@ -95,7 +96,7 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
     start, table, judge = cpu(), table_of(X), find_objective("r2")
     islands = assembled(table, y, judge, Settings(seed=seed, max_size=OUR_SIZE, threads=threads))
     late = [lambda state, wall: cpu() - start >= SEARCHED * seconds]
-    state = run(islands, Stop(), late).state
+    state = run(islands, Stop(settled=SETTLED), late).state
     rows, tuner = np.arange(len(y)), Tuner(table, y, judge, seed)
     total = float(np.sum((y - y.mean()) ** 2))
 

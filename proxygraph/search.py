@@ -35,6 +35,7 @@ from proxygraph.objective import Objective
 from proxygraph.ops import OPS
 from proxygraph.rank import Floats
 from proxygraph.selection import rank_within, representatives, survivors
+from proxygraph.weighing import weighed
 
 COUNTERS: Final = ("proposed", "evaluated", "invalid", "oversize", "screened", "structural", "algebraic")
 COUNTERS_AFTER: Final = ("numeric", "rank", "forbidden", "fitted")
@@ -54,6 +55,10 @@ CROWDING: Final = 0.1
 """Logarithm of the loss that a formula is behind by for each better one of its size."""
 LEVEL: Final = frozenset({"tanh", "sigmoid", "log1p"})
 """Operators that level off, and log1p, which is log with a shift."""
+WEIGHED: Final = 0.3
+"""Children with more constants, per living formula and generation."""
+TOURNAMENT: Final = 5
+"""Of so many living formulas the best one gets them."""
 MEMORY_OF_RATES: Final = 0.9
 """Share of what was learnt about the ways of making children that a generation keeps."""
 
@@ -294,7 +299,23 @@ class Search:
             breed(parents.trees, score, have, self.config.seed, generation, first, last, made, kinds)
 
         self._shared(work, len(made.length))
+        if self.fitter is not None and len(parents):
+            more = self.weighed(parents, score, generation)
+            made = made.joined(more)
+            kinds = np.append(kinds, np.full(len(more.length), -1, np.int8))
         return made, kinds
+
+    def weighed(self, parents: Living, score: Floats, generation: int) -> Forest:
+        """Return some children with more constants; see `proxygraph.weighing`."""
+        names = list(self.evaluate.vocabulary.ops)
+        allowed = self.constraints.allowed_ops(self.ops)
+        if "mul" not in allowed:
+            return Forest.empty(0, self.capacity)
+        rng = np.random.default_rng([self.config.seed, generation, 0x3E16])
+        drawn = rng.integers(len(parents), size=(int(WEIGHED * self.config.population), TOURNAMENT))
+        best = drawn[np.arange(len(drawn)), np.argmax(score[drawn], axis=1)]
+        add = names.index("add") if "add" in allowed else None
+        return weighed(parents.trees.take(best), names.index("mul"), add, rng)
 
     def _shared(self, work: Any, n: int) -> None:
         """Run ``work(first, last)`` on all of `n`, shared out over the threads."""

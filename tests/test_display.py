@@ -25,14 +25,13 @@ def state(generation: int) -> Any:
 
 def shown(clock: list[float], monkeypatch: pytest.MonkeyPatch, *, terminal: bool, quiet: bool = False) -> str:
     """Watch one generation for each time of the clock; return all that was written."""
-    now = iter([t for t in clock for _ in range(2)])
-    last = clock[-1]
-    monkeypatch.setattr(display.time, "monotonic", lambda: next(now, last))
+    now = [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=100)
     with watching(console, "r2", lambda one: [0.4, float("nan")], quiet) as watch:
-        for k in range(len(clock)):
-            watch(state(k + 1), clock[k])
+        for k, now[0] in enumerate(clock):
+            watch(state(k + 1), now[0])
     return out.getvalue()
 
 

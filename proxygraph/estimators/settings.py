@@ -12,7 +12,7 @@ from proxygraph.behaviour import Behaviour
 from proxygraph.constraints import Constraints, Units
 from proxygraph.estimators.formula import BadInput, refusing
 from proxygraph.leaves import Leaf
-from proxygraph.loop import Stop
+from proxygraph.loop import SETTLED, Stop
 from proxygraph.ops import OPS
 from proxygraph.table import StatTable
 from proxygraph.units import parse_unit
@@ -111,4 +111,4 @@ def stopping(given: Parameters) -> Stop:
     limits = (given["generations"], given["max_evaluations"], given["time_budget"])
     if all(limit is None for limit in limits):
         raise BadInput("the search would never end; set generations, time_budget or max_evaluations")
-    return Stop(*limits)
+    return Stop(*limits, settled=SETTLED)
