@@ -363,8 +363,8 @@ class Search:
         better.
         """
         if self.objective.kind == "fit":
-            loss = np.maximum(1.0 - living.fitness, LEAST_LOSS)
-            score = -np.log(loss) - self.config.parsimony * living.size
+            loss: Floats = np.maximum(1.0 - living.fitness, LEAST_LOSS)
+            score: Floats = -np.log(loss) - self.config.parsimony * living.size
             return score - CROWDING * rank_within(living.size, score, living.key)
         return living.fitness - self.config.parsimony * living.size
 
