@@ -76,7 +76,6 @@ def variants() -> dict[str, tuple[str, Settings]]:
         "spearman, plain": ("spearman", PLAIN),
         "spearman, 4 islands": ("spearman", replace(PLAIN, islands=4)),
         "spearman, lower bound": ("lower:spearman", PLAIN),
-        "spearman, journal and checkpoints": ("spearman", replace(PLAIN, islands=4)),
     }
 
 
