@@ -4,6 +4,10 @@ numba keeps compiled code beside a source file and looks only at that one file t
 stale, although it holds the code of every function it calls. Here all compiled code of the package lives in
 one folder whose name is a digest of all sources it may come from and of the versions that made it, so that
 old code is never met. numba stores code with pickle: the folder is the user's own and is never exchanged.
+
+numba makes machine code of every function it meets, also of those that only other compiled functions call,
+and optimises a function again in each of its callers. `jit` gives those callers a twin of the function of
+which there is nothing but unoptimised intermediate code: it is optimised once, in what Python calls.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+from numba.core.registry import CPUDispatcher
 
 from proxygraph.cache import cache_folder
 
@@ -58,6 +65,69 @@ def is_writable() -> bool:
         return False
 
 
+class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """Code that is only ever linked into other code: neither optimised nor turned into machine code alone."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+
+class _PartCompiler(Compiler):  # type: ignore[misc]
+    """Compiles for `_PartLibrary`; what it returns can be called from compiled code only."""
+
+    def _compile_core(self) -> Any:
+        state = self.state
+        state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.flags.no_compile = True
+        name = state.func_id.func_qualname
+
+        def part(*args: Any) -> None:
+            raise TypeError(f"{name}: this part of compiled code cannot be called from Python")
+
+        result = super()._compile_core()._replace(entry_point=part)
+        state.targetctx.insert_user_function(part, result.fndesc, [result.library])
+        return result
+
+
+class _Part(CPUDispatcher):  # type: ignore[misc]
+    """What compiled callers get of a function."""
+
+    def add_overload(self, result: Any) -> None:
+        # without what the original does for calls from Python
+        self.overloads[tuple(result.signature.args)] = result
+
+
+class _WholeCompiler(Compiler):  # type: ignore[misc]
+    """Compiles what Python calls, and lets the parts linked into it find their environments."""
+
+    def _compile_core(self) -> Any:
+        result = super()._compile_core()
+        for environment in result._find_referenced_environments():
+            result.library.codegen.set_env(environment.env_name, environment)
+        return result
+
+
+class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
+    """A compiled function; other compiled functions that call it get its part."""
+
+    def __init__(self, function: Any, options: dict[str, Any]) -> None:
+        options = {**options, "nopython": True}
+        super().__init__(function, None, {**options, "nogil": True}, _WholeCompiler)
+        options.update(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        self._part = _Part(function, None, options, _PartCompiler)
+        self.typingctx._remove_global(self)
+        self.typingctx.insert_global(self, self._numba_type_)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self._part._numba_type_
+
+
 def jit(**options: Any) -> Callable[[F], F]:
     """Return ``numba.njit`` without the GIL and with IEEE division, its code kept between runs.
 
@@ -68,15 +138,17 @@ def jit(**options: Any) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        settings: Any = numba.config
-        before = settings.CACHE_DIR
-        settings.CACHE_DIR = str(code_folder())
-        try:
-            make = numba.njit(nogil=True, cache=is_writable(), error_model="numpy", **options)
-            compiled: F = make(function)
-        finally:
-            settings.CACHE_DIR = before
-        return compiled
+        compiled: Any = _Dispatcher(function, {"error_model": "numpy", **options})
+        if is_writable():
+            settings: Any = numba.config
+            before = settings.CACHE_DIR
+            settings.CACHE_DIR = str(code_folder())
+            try:
+                compiled.enable_caching()
+            finally:
+                settings.CACHE_DIR = before
+        made: F = compiled
+        return made
 
     return decorate
 
