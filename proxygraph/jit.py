@@ -8,13 +8,19 @@ old code is never met. numba stores code with pickle: the folder is the user's o
 numba makes machine code of every function it meets, also of those that only other compiled functions call,
 and optimises a function again in each of its callers. `jit` gives those callers a twin of the function of
 which there is nothing but unoptimised intermediate code: it is optimised once, in what Python calls.
+
+For the sake of compile time, compiled functions copy arrays in loops: numba makes a second of code, which spells
+out an error, of the first slice to which an array is assigned.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -22,6 +28,7 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
@@ -32,6 +39,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SOURCES = Path(__file__).parent
 _PATTERNS = ("jit.py", "ops.py", "kernels/*.py", "compact/*.py")
 _PREFIX = "machine-code-"
+_LOCK = "writing.lock"
 
 
 @lru_cache(maxsize=1)
@@ -112,6 +120,20 @@ class _WholeCompiler(Compiler):  # type: ignore[misc]
         return result
 
 
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Machine code on disk that several processes may add to.
+
+    numba reads the index of a function, adds a line and writes it back: of two processes with other types each,
+    both give their code the same file name, and one of them then finds the other's code under its own types.
+    """
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        from filelock import FileLock
+
+        with FileLock(code_folder() / _LOCK):
+            super().save_overload(sig, data)
+
+
 class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
     """A compiled function; other compiled functions that call it get its part."""
 
@@ -122,6 +144,9 @@ class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
         self._part = _Part(function, None, options, _PartCompiler)
         self.typingctx._remove_global(self)
         self.typingctx.insert_global(self, self._numba_type_)
+
+    def enable_caching(self) -> None:
+        self._cache = _Cache(self.py_func)
 
     @property
     def _numba_type_(self) -> Any:
@@ -151,6 +176,33 @@ def jit(**options: Any) -> Callable[[F], F]:
         return made
 
     return decorate
+
+
+@contextmanager
+def in_one_go() -> Iterator[None]:
+    """Leave out the collection of garbage while importing and compiling: a sixth of the time, for nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def load_without_blas() -> None:
+    """Load what numba needs before its first function, but not scipy.linalg, which takes a quarter of a second.
+
+    numba looks whether it is there for the sake of ``np.convolve`` and ``np.correlate`` alone, which then go
+    without it for as long as the process lives. For commands, which own their process.
+    """
+    if "scipy.linalg" in sys.modules:
+        return
+    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        del sys.modules["scipy.linalg"]
 
 
 def forget_old_code() -> None:
