@@ -2,10 +2,10 @@
 
     python benchmarks/start.py [--quick] [--json FILE]
 
-Every number is a fresh process, by the clock from start to end; beside it stands the CPU time of the process and
-those it starts, which other work on the machine hardly touches. "Cold" has an empty cache folder of its own, so
-that it compiles; "warm" has what a cold one left. The first result is that of one generation. The full run adds
-formulas that are judged by ranks, and networks.
+Every number is a fresh process, by the clock from start to end; beside it stands the CPU time of the
+process and those it starts, which other work on the machine hardly touches. "Cold" has an empty cache
+folder of its own, so that it compiles; "warm" has what a cold one left. The first result is that of one
+generation. The full run adds formulas that are judged by ranks, and networks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import Row, arguments, print_rows, row, write
 
@@ -31,7 +32,10 @@ COMMANDS = (
 
 
 def elapsed(command: Sequence[str], cache: Path) -> tuple[float, float]:
-    """Run a command in a process of its own; return seconds by the clock and of CPU time, children included."""
+    """Run a command in a process of its own.
+
+    Return seconds by the clock and of CPU time, children included.
+    """
 
     def cpu() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -56,7 +60,7 @@ def table(path: Path) -> None:
 
 def rows_of(what: str, times: Sequence[tuple[float, float]], n_rows: int) -> list[Row]:
     """Return the clock's row and the CPU's."""
-    about = {"n_rows": n_rows, "dtype": "-", "repeats": len(times)}
+    about: dict[str, Any] = {"n_rows": n_rows, "dtype": "-", "repeats": len(times)}
     wall, cpu = zip(*times, strict=True)
     return [row(what, wall, **about, unit="s"), row(what, cpu, **about, unit="CPU s")]
 

@@ -9,8 +9,8 @@ numba makes machine code of every function it meets, also of those that only oth
 and optimises a function again in each of its callers. `jit` gives those callers a twin of the function of
 which there is nothing but unoptimised intermediate code: it is optimised once, in what Python calls.
 
-For the sake of compile time, compiled functions copy arrays in loops: numba makes a second of code, which spells
-out an error, of the first slice to which an array is assigned.
+For the sake of compile time, compiled functions copy arrays in loops: numba makes a second of code, which
+spells out an error, of the first slice to which an array is assigned.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def is_writable() -> bool:
         return False
 
 
-class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+class _PartLibrary(JITCodeLibrary):
     """Code that is only ever linked into other code: neither optimised nor turned into machine code alone."""
 
     def _optimize_final_module(self) -> None:
@@ -85,7 +85,7 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
         self._finalized = True
 
 
-class _PartCompiler(Compiler):  # type: ignore[misc]
+class _PartCompiler(Compiler):
     """Compiles for `_PartLibrary`; what it returns can be called from compiled code only."""
 
     def _compile_core(self) -> Any:
@@ -102,7 +102,7 @@ class _PartCompiler(Compiler):  # type: ignore[misc]
         return result
 
 
-class _Part(CPUDispatcher):  # type: ignore[misc]
+class _Part(CPUDispatcher):
     """What compiled callers get of a function."""
 
     def add_overload(self, result: Any) -> None:
@@ -110,7 +110,7 @@ class _Part(CPUDispatcher):  # type: ignore[misc]
         self.overloads[tuple(result.signature.args)] = result
 
 
-class _WholeCompiler(Compiler):  # type: ignore[misc]
+class _WholeCompiler(Compiler):
     """Compiles what Python calls, and lets the parts linked into it find their environments."""
 
     def _compile_core(self) -> Any:
@@ -120,11 +120,12 @@ class _WholeCompiler(Compiler):  # type: ignore[misc]
         return result
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """Machine code on disk that several processes may add to.
 
-    numba reads the index of a function, adds a line and writes it back: of two processes with other types each,
-    both give their code the same file name, and one of them then finds the other's code under its own types.
+    numba reads the index of a function, adds a line and writes it back: of two processes with other types
+    each, both give their code the same file name, and one of them then finds the other's code under its own
+    types.
     """
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -134,14 +135,14 @@ class _Cache(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
-class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
+class _Dispatcher(CPUDispatcher):
     """A compiled function; other compiled functions that call it get its part."""
 
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
         options = {**options, "nopython": True}
-        super().__init__(function, None, {**options, "nogil": True}, _WholeCompiler)
+        super().__init__(function, {}, {**options, "nogil": True}, _WholeCompiler)
         options.update(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-        self._part = _Part(function, None, options, _PartCompiler)
+        self._part = _Part(function, {}, options, _PartCompiler)
         self.typingctx._remove_global(self)
         self.typingctx.insert_global(self, self._numba_type_)
 
@@ -191,7 +192,7 @@ def in_one_go() -> Iterator[None]:
 
 
 def load_without_blas() -> None:
-    """Load what numba needs before its first function, but not scipy.linalg, which takes a quarter of a second.
+    """Load what numba needs before its first function, but not scipy.linalg: it takes a quarter of a second.
 
     numba looks whether it is there for the sake of ``np.convolve`` and ``np.correlate`` alone, which then go
     without it for as long as the process lives. For commands, which own their process.

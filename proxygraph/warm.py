@@ -19,9 +19,9 @@ from proxygraph.table import StatTable
 def warm(search: Search, tell: Callable[[str], None]) -> None:
     """Compile the kernels of a search, or load them where they have been compiled before.
 
-    numba compiles one function at a time in a process; so another one compiles meanwhile what takes about half
-    of the time: fitting constants where the search does, else making formulas (and ranking them where this
-    process has the kernels of networks to compile). What it has compiled is then loaded from the disk.
+    numba compiles one function at a time in a process; so another one compiles meanwhile what takes about
+    half of the time: fitting constants where the search does, else making formulas (and ranking them where
+    this process has the kernels of networks to compile). What it has compiled is then loaded from the disk.
 
     Parameters
     ----------

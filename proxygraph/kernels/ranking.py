@@ -178,8 +178,8 @@ def _ones(bits: Any) -> Any:
 def _above(p: int, words: Any, near: Any, far: Any) -> int:
     """Return how many positions above p are in the set.
 
-    The set has a bit per position. For each word of 64 bits `near` knows how many are in higher words of its block
-    of 64 words, and for each block `far` how many are in higher blocks.
+    The set has a bit per position. For each word of 64 bits `near` knows how many are in higher words of
+    its block of 64 words, and for each block `far` how many are in higher blocks.
     """
     word = p >> 6
     here = _ones(words[word] >> np.uint64(p & 63) >> np.uint64(1))
@@ -205,8 +205,8 @@ def _surplus(
 ) -> int:
     """Return concordant less discordant pairs of rows `first` to `last` by target with all before them.
 
-    Given the group of values of every row. Equal values take the positions of their group as they come: those that
-    came before are not above, and as many as the group has given away.
+    Given the group of values of every row. Equal values take the positions of their group as they come:
+    those that came before are not above, and as many as the group has given away.
     """
     surplus = 0
     for k in range(first, last):

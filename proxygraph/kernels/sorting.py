@@ -1,11 +1,11 @@
 """Sorting rows of numbers for their ranks, exact with ties, compiled.
 
-A row is quantised to integers that carry the row index in their low bits; two passes of a radix sort bring the 22
-highest bits into order, without a branch that depends on the numbers, and an insertion sort has next to nothing
-left to do. Two quantisations are known: one linear and, for outliers and heavy tails, one by the bits of the
-floating-point form. Where both pile the values up, a radix sort over all bits takes over, so that no input takes
-more than a fixed time per value. The quantised numbers decide only where they differ, and the values themselves
-where they agree: the order is exact.
+A row is quantised to integers that carry the row index in their low bits; two passes of a radix sort bring
+the 22 highest bits into order, without a branch that depends on the numbers, and an insertion sort has next
+to nothing left to do. Two quantisations are known: one linear and, for outliers and heavy tails, one by the
+bits of the floating-point form. Where both pile the values up, a radix sort over all bits takes over, so
+that no input takes more than a fixed time per value. The quantised numbers decide only where they differ,
+and the values themselves where they agree: the order is exact.
 """
 
 from __future__ import annotations
@@ -155,7 +155,10 @@ def _radix_pass(numbers: Any, down: int, bits: int, starts: Any, out: Any) -> No
 
 @jit()
 def _nearly_sorted(packed: Any, bits: int, counts: Any, spare: Any) -> bool:
-    """Sort numbers whose histogram is known; False if that takes too long, with the numbers still all there."""
+    """Sort numbers whose histogram is known.
+
+    False if that takes too long, with the numbers still all there.
+    """
     size = 1 << bits
     _radix_pass(packed, 64 - 2 * bits, bits, counts[:size], spare)
     _radix_pass(spare, 64 - bits, bits, counts[size : 2 * size], packed)
