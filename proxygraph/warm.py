@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
+from numba.core.event import Listener, install_listener
 
 from proxygraph.compact.forest import CONST, Forest
 from proxygraph.jit import forget_old_code, in_one_go, is_cold
@@ -14,6 +16,21 @@ from proxygraph.kernels.population import Population
 from proxygraph.objective import find_objective
 from proxygraph.search import Living, Search, SearchConfig
 from proxygraph.table import StatTable
+
+
+class _Announcer(Listener):
+    """Tells people when the first function is compiled that another search had no need of."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell: Callable[[str], None] | None = tell
+
+    def on_start(self, event: Any) -> None:
+        tell, self.tell = self.tell, None
+        if tell is not None:
+            tell("Compiling kernels that this kind of search needs, once for this version.")
+
+    def on_end(self, event: Any) -> None:
+        pass
 
 
 def warm(search: Search, tell: Callable[[str], None]) -> None:
@@ -31,10 +48,8 @@ def warm(search: Search, tell: Callable[[str], None]) -> None:
     """
     with in_one_go():
         if not is_cold():
-            _run(search)
-            _make(search)
-            _rank(search)
-            _fit(search)
+            with install_listener("numba:compile", _Announcer(tell)):
+                _everything(search)
             return
         tell("Compiling kernels for this machine, once for this version: about a quarter of a minute.")
         forget_old_code()
@@ -49,9 +64,15 @@ def warm(search: Search, tell: Callable[[str], None]) -> None:
         if not networks:
             _rank(search)
         beside.join()
-        _make(search)
-        _rank(search)
-        _fit(search)
+        _everything(search)
+
+
+def _everything(search: Search) -> None:
+    """Use all that a search needs: what is not there yet is loaded or compiled."""
+    _run(search)
+    _make(search)
+    _rank(search)
+    _fit(search)
 
 
 def _one(capacity: int) -> Forest:
