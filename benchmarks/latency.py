@@ -5,8 +5,8 @@
 For each runtime that is installed, a table of the pieces of the drawn networks is measured, calibrated with
 12 networks and compared with 24 others (``segspace.latency``). A row is the error of the predictions in per
 cent. Tables are kept in DIR: an interrupted run goes on from them, and they can be asked afterwards. The rows
-of other runtimes in FILE stay, if they are of the same machine. Needs a quiet machine; nothing is refused on a
-busy one, but ``others`` says how many cores others used.
+of other runtimes in FILE stay, if they are of the same machine. Needs a quiet machine; nothing is refused on
+a busy one, but ``others`` says how many cores others used.
 """
 
 from __future__ import annotations

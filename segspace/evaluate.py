@@ -37,7 +37,7 @@ def evaluate(
     from segspace.datasets.opening import parse_size
     from segspace.drawing import triptych
     from segspace.judging import judgement, prediction
-    from segspace.train import check_device
+    from segspace.resumable import check_device
 
     check_device(device)
     header, network = trained_network(checkpoint)

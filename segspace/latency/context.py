@@ -43,11 +43,7 @@ class Carrier(nn.Module):
         # weights of their own, for a runtime computes equal things once
         self.feeds = nn.ModuleList(nn.ModuleList(map(_feed, piece.c_in)) for _ in range(copies))
         self.copies = nn.ModuleList(piece.module() for _ in range(copies)) if loaded else None
-        self.sinks = (
-            nn.ModuleList(_sink(c, out) for _ in range(copies) for c, out in ends)
-            if sinks
-            else None
-        )
+        self.sinks = nn.ModuleList(_sink(c, out) for _ in range(copies) for c, out in ends) if sinks else None
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Return the ends; `images` (N, 3, H, W), one for each input of the piece."""
