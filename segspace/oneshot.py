@@ -178,6 +178,8 @@ def read_measured(path: Path) -> dict[str, float]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
+                if not row["arch"]:
+                    raise ValueError("a row without an arch")
                 found.setdefault(row["arch"], []).append(float(row.get("miou") or "nan"))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ParseError(f"{path}: not a table of networks: {type(error).__name__}: {error}") from None
