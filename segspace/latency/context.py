@@ -77,8 +77,9 @@ def _feed(channels: int) -> nn.Module:
 def _sink(channels: int, size: tuple[int, int]) -> nn.Module:
     """Return what takes one position of an end.
 
-    Two positions wide where it can be: OpenVINO moves the stride of a 1 x 1 convolution to the convolution
-    before it, which then computes that one position alone.
+    Two positions where it can be: OpenVINO moves the stride of a 1 x 1 convolution to the one before it,
+    which then computes that one position alone.
     """
     height, width = size
-    return nn.Conv2d(channels, 8, (min(2, height), min(2, width)), stride=size)
+    kernel = (1, 2) if width > 1 else (min(2, height), 1)
+    return nn.Conv2d(channels, 8, kernel, stride=size)
