@@ -24,7 +24,7 @@ from segspace.rtseg import space as spaces
 from segspace.rtseg.arch import Arch, Preset
 from segspace.rtseg.space import Space
 from segspace.rtseg.supernet import recalibrate
-from segspace.shared_weights import SupernetTraining, trained_supernet
+from segspace.shared_weights import Judge, SupernetTraining, trained_supernet
 from segspace.training import Training
 from tests.segspace.test_train_commands import ended
 
@@ -122,6 +122,26 @@ def test_scores_are_of_extracted_and_calibrated_networks(
     words = ("rank", run, ARCHS[0], "--out", out, "--batches", 1)
     assert ended(oneshot.main, monkeypatch, *words) == 2
     assert "was made with another batches" in capsys.readouterr().err
+
+
+def test_interrupted_ranking_keeps_what_is_done(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, row, judged = tmp_path / "scores.csv", Judge.row, list[str]()
+
+    def counted(self: Judge, arch: Arch) -> Row:
+        judged.append(str(arch))
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        return row(self, arch)
+
+    monkeypatch.setattr(Judge, "row", counted)
+    words = ("rank", run, *ARCHS[:2], "--out", out)
+    assert ended(oneshot.main, monkeypatch, *words) == 130
+    assert "keeps what is done" in capsys.readouterr().err
+    assert ended(oneshot.main, monkeypatch, *words) == 0
+    assert judged == [ARCHS[0], ARCHS[1], ARCHS[1]]
+    assert [line.split(",")[0] for line in out.read_text().splitlines()[1:]] == ARCHS[:2]
 
 
 def test_wrong_use(
