@@ -98,7 +98,7 @@ def main() -> None:
         others = machine_load().cores
         path = options.tables / f"{name}{'-quick' if options.quick else ''}.json"
         report = compare(engine, drawn[:n_calibrate], drawn[n_calibrate:], path, rounds)
-        rows += rows_of(report, others)
+        rows = sorted([*rows, *rows_of(report, others)], key=lambda one: RUNTIMES.index(one["engine"]))
         write(options.json, "latency", rows)  # a later runtime that fails costs nothing
     print_rows(
         rows, "statistic", "mape", "worst", "tau_b", "spearman", "sum_mape", "slope", "offset_ms", "pace"
