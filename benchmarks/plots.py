@@ -140,17 +140,32 @@ def stages_table() -> str:
     return table(["stage", "500 rows: %", "µs per formula", "networks: %", "µs per formula"], body)
 
 
+def start_table() -> str:
+    rows = rows_of("start")
+    body = [
+        [what, *(median(rows, engine=what, unit=unit) for unit in ("s", "CPU s"))]
+        for what in dict.fromkeys(row["engine"] for row in rows)
+    ]
+    return table(["what", "seconds", "CPU seconds"], body)
+
+
 def ranking_table() -> str:
-    rows = [row for row in rows_of("ranking") if row.get("kind") == "normal" and row["dtype"] == "float64"]
+    rows = rows_of("ranking")
     body = []
-    for statistic in ("spearman", "kendall"):
-        for n in sorted({row["n_rows"] for row in rows}):
-            about = {"statistic": statistic, "n_rows": n}
-            scipy = median(rows, engine="scipy, one call a row", **about)
-            ours = median(rows, engine="proxygraph", **about)
-            ratio = one(rows, engine="proxygraph", **about) or {}
-            body.append([statistic, f"{n:,}", scipy, ours, number(ratio.get("times_scipy"))])
-    return table(["statistic", "rows", "scipy, µs", "ours, µs", "ratio"], body)
+    for kind, dtype in (
+        ("normal", "float64"),
+        ("normal", "float32"),
+        ("outlier", "float64"),
+        ("ties", "float64"),
+    ):
+        for statistic in ("spearman", "kendall"):
+            for n in sorted({row["n_rows"] for row in rows if row.get("kind") == kind}):
+                about = {"statistic": statistic, "n_rows": n, "kind": kind, "dtype": dtype}
+                scipy = median(rows, engine="scipy, one call a row", **about)
+                ours = median(rows, engine="proxygraph", **about)
+                ratio = number((one(rows, engine="proxygraph", **about) or {}).get("times_scipy"))
+                body.append([f"{kind}, {dtype}", statistic, f"{n:,}", scipy, ours, ratio])
+    return table(["values", "statistic", "rows", "scipy, µs", "ours, µs", "ratio"], body)
 
 
 def vecmath_table() -> str:
@@ -218,6 +233,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "loop rows": lambda: loop_table("500 rows"),
     "loop networks": lambda: loop_table("networks"),
     "stages": stages_table,
+    "start": start_table,
     "ranking": ranking_table,
     "vecmath": vecmath_table,
     "fused": fused_table,

@@ -22,7 +22,7 @@ from proxygraph.objective.plain import wrapped
 from proxygraph.problem import Problem, Split
 from proxygraph.program import lower
 from proxygraph.scores import Scores
-from proxygraph.sympy_worker import SympyWorker
+from proxygraph.sympy_worker import SIMPLIFY_S, SympyWorker
 from proxygraph.table import StatTable
 
 if TYPE_CHECKING:
@@ -90,12 +90,14 @@ def finalists(
     progress: Callable[[int, int], None],
     hurry: Callable[[], bool] = lambda: False,
     limits: Limits | None = None,
+    worker: SympyWorker | None = None,
 ) -> list[Finalist]:
     """Return the hall of fame in final form, with exact numbers on train and validation.
 
     Final forms are what the training rows say (`final_forms`). Formulas of the front are simplified before,
     with sympy, where that is proven equal on probe values, and are there again with constants tuned on the
-    training rows. All of them keep the `limits`.
+    training rows. All of them keep the `limits`. A `worker` for sympy may be given, prepared before; it is
+    closed.
     """
     from proxygraph.tuning import Tuner
 
@@ -108,7 +110,7 @@ def finalists(
     def values(dag: Dag) -> Floats:
         return exact_values(dag, problem.table, rows)
 
-    with SympyWorker(timeout_s=2.0) as worker:
+    with worker or SympyWorker(SIMPLIFY_S) as worker:
         for i, one in enumerate(members):
             progress(i + 1, len(members))
             plain = values(one.dag)
