@@ -405,11 +405,11 @@ def regression_picture() -> None:
     plt.close(figure)
 
 
-def filled(text: str) -> str:
+def filled(text: str, tables: Mapping[str, Callable[[], str]] = TABLES) -> str:
     """Return the page with its tables made anew."""
 
     def replaced(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+        return f"<!-- table {match[1]} -->\n{tables[match[1]]()}\n<!-- end -->"
 
     return re.sub(r"<!-- table ([\w ]+) -->\n.*?<!-- end -->", replaced, text, flags=re.DOTALL)
 
