@@ -50,27 +50,6 @@ LEFT: Final = 2 * len(CODES)
 """Added to an operator whose right or left argument is a constant."""
 
 
-# ---- vectors of 512 bits -----------------------------------------------------------------------------------
-
-
-def _wide(typing_context: Any) -> Any:
-    """Have the loops of the calling function use vectors of 512 bits where the processor has them.
-
-    LLVM takes 256 on Intel processors, for the sake of code around such loops that a lower clock would slow
-    down; here the loops are all there is, and exp, log, tanh and sin take 0.6 to 0.7 of the time.
-    """
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # llvmlite's own `add` takes no attributes that have a value
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.void(), code
-
-
-use_wide_vectors: Any = intrinsic(_wide)
-
-
 # ---- where values lie --------------------------------------------------------------------------------------
 
 
@@ -140,7 +119,7 @@ def elementwise(kind: int, constant: float, n: int, to: Any, left: Any, right: A
     to, left, right : pointers
         Result and arguments; if there is one argument, it is `left`.
     """
-    use_wide_vectors()
+    vecmath.use_wide_vectors()
     out, x, y = carray(to, (n,)), carray(left, (n,)), carray(right, (n,))
     c, one = out.dtype.type(constant), out.dtype.type(1.0)
     if kind == ADD:

@@ -43,6 +43,8 @@ FEW: Final = 64
 SHORT: Final = 16_384
 """Rows up to which threads share trees rather than rows: planning, which one thread does, weighs there."""
 MAX_SLOTS: Final = 1 << 16
+VECTOR: Final = 16
+"""Entries of float32 in the longest vectors there are, and in a cache line."""
 
 Array = NDArray[Any]
 
@@ -96,7 +98,8 @@ class Population:
         fine = [c for name, c in table.columns.items() if table.leaves[name].axis in AXES[2:]]
         self._fine_dtype = np.result_type(np.float32, *{column.dtype for column in fine})
         self._starts = self._blocks()
-        self._room = np.diff(self._starts, axis=1).max(axis=1, initial=0)
+        # values of a block begin where a vector may: a load across two cache lines takes twice as long
+        self._room = -(-np.diff(self._starts, axis=1).max(axis=1, initial=0) // VECTOR) * VECTOR
         self._memory, self._stores, self._leaf_place = self._stored(memory)
 
     # ---- data ----------------------------------------------------------------------------------------------
@@ -133,7 +136,7 @@ class Population:
                 min(MAX_SLOTS, memory // 2 // max(1, n * dtype.itemsize)) // WAYS * WAYS if k <= LAYER else 0
             )
             slots.append(kept)
-            store = np.empty((len(names) + kept) * n, dtype)
+            store = _aligned((len(names) + kept) * n, dtype)
             for i, name in enumerate(names):
                 with np.errstate(over="ignore"):
                     store[i * n : (i + 1) * n] = table.columns[name]
@@ -297,7 +300,7 @@ class Population:
     def _work(self, plan: _Plan, out: Array, share: range) -> None:
         """Run a plan on some blocks."""
         passing = [
-            np.empty(int(s * r), store.dtype)
+            _aligned(int(s * r), store.dtype)
             for s, r, store in zip(plan.slots, self._room, self._stores, strict=True)
         ]
         row, layer, element, activation = (
@@ -332,6 +335,13 @@ class Population:
         for future in done:
             future.result()
         finish(plan.nodes, plan.roots, self.table.n_rows, self._stores[ROW], out)
+
+
+def _aligned(n: int, dtype: Any) -> Array:
+    """Return room for `n` entries that begins where a cache line does."""
+    raw = np.empty(n + 4 * VECTOR, dtype)
+    first = -raw.ctypes.data % (4 * VECTOR) // raw.itemsize
+    return raw[first : first + n]
 
 
 def _shares(n: int, parts: int) -> Iterator[range]:
