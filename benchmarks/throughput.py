@@ -130,7 +130,8 @@ def table_of(columns: Columns) -> StatTable:
 def shared(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run:
     """Return what a search runs: one plan for all trees, equal parts once, nothing kept between calls."""
     population = Population(table, threads, 0, dtype)
-    return lambda: population.run(forest)
+    out = np.empty((len(forest.length), table.n_rows), dtype)  # kept between runs, as Operon's
+    return lambda: population.run(forest, out)
 
 
 def plain(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run:
@@ -151,7 +152,8 @@ def plain(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run
     names = {f"l{k}": Leaf(f"l{k}", "row") for k in range(len(pointing))}
     population.vocabulary, population._leaf_place = Vocabulary.of(names), pointing
     different = Forest(code, forest.value, forest.length)
-    return lambda: population.run(different)
+    out = np.empty((len(code), table.n_rows), dtype)
+    return lambda: population.run(different, out)
 
 
 def planning(run: Run) -> Callable[[], None]:

@@ -194,22 +194,39 @@ class Population:
     def _known(self, dag: Dag) -> bool:
         return tree_length(dag) <= 4096 and all(n.kind != "op" or n.name in BUILTIN for n in dag.nodes)
 
-    def run(self, forest: Forest) -> Array:
+    def run(self, forest: Forest, out: Array | None = None) -> Array:
         """Return the values of trees in `vocabulary`, shape (P, N), in `dtype`.
 
-        No operator may have constants alone as arguments; `tidy` and `to_forest` make one constant of it.
+        Parameters
+        ----------
+        forest : Forest
+            No operator may have constants alone as arguments; `tidy` and `to_forest` make one constant of it.
+        out : ndarray, shape (P, N), optional
+            Written and returned, of `dtype` and contiguous. Many megabytes asked of the system anew take
+            about a third as long as filling them.
+
+        Raises
+        ------
+        ShapeMismatch
+            If `out` has another shape or type, or is not contiguous.
         """
+        shape = (len(forest.length), self.table.n_rows)
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        elif out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous:
+            raise ShapeMismatch(
+                f"out must be a contiguous {self.dtype} array of shape {shape}, not {out.dtype} of "
+                f"{out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
+            )
         users = (forest.code >= len(CODES)) & (forest.code < LEAF)
         users &= np.arange(forest.code.shape[1]) < forest.length[:, None]
         if users.any():
             others = np.asarray(users.any(axis=1))
-            out = np.empty((len(others), self.table.n_rows), self.dtype)
             out[~others] = self.run(forest.take(~others))
             trees = [to_dag(forest, int(i), self.vocabulary) for i in np.flatnonzero(others)]
             with np.errstate(over="ignore"):
                 out[others] = self._by_columns(trees)
             return out
-        out = np.empty((len(forest.length), self.table.n_rows), self.dtype)
         self._run(forest, out)
         return out
 
