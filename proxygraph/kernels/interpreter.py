@@ -358,7 +358,7 @@ def _instruction(
 def run_rows(
     steps: Any,
     literal: Any,
-    count: int,
+    stretches: Any,
     starts: Any,
     first: int,
     last: int,
@@ -370,8 +370,14 @@ def run_rows(
 
     Parameters
     ----------
-    steps, literal, count
+    steps
         From `proxygraph.kernels.plan.arrange`.
+    literal : ndarray of float64, shape (C, n)
+        Constants of the instructions, one line for each set of constants. Results of the line `c` lie `c`
+        values behind their places.
+    stretches : ndarray of int64, shape (S, 3)
+        Instructions to be run one after the other: the first one, the first one that is run for every line
+        and not only for the first line, and the end.
     starts : ndarray of int64
         First row of every block, and the end.
     room, extent : int
@@ -379,11 +385,17 @@ def run_rows(
     memory : tuple of three ndarray
         Store, work and out, of one dtype; work is this thread's own.
     """
-    addresses = _addresses(memory)
+    store, work, out = _addresses(memory)
     for block in range(first, last):
         start = starts[block]
-        for j in range(count):
-            _instruction(steps, literal, j, start, starts[block + 1] - start, room, extent, addresses)
+        n = starts[block + 1] - start
+        for k in range(len(stretches)):
+            begin = stretches[k, 0]
+            for c in range(len(literal)):
+                line, places = literal[c], (store, work, moved(out, c * extent))
+                for j in range(begin, stretches[k, 2]):
+                    _instruction(steps, line, j, start, n, room, extent, places)
+                begin = stretches[k, 1]
 
 
 @jit(inline="always")
