@@ -255,13 +255,18 @@ def test_a_table_of_no_rows():
     assert Population(table_of_rows(0, 5).take([]), threads=2)(rows).shape == (3, 0)
 
 
-def test_one_layer_larger_than_a_block():
+@pytest.mark.parametrize(
+    "largest",
+    [30_000, pytest.param(512 * 512 * 9, marks=pytest.mark.slow)],  # a convolution at the end of a ResNet-18
+)
+def test_one_layer_larger_than_a_block(largest: int):
     rng = np.random.default_rng(18)
-    sizes = np.array([3, 30_000, 1, 0, 5])
+    sizes = np.array([3, largest, 1, 0, 5])
     layers = np.array([0, 1, 3, 4, 5])
     elements = np.concatenate([[0], np.cumsum(sizes)])
     leaves = {name: table_of(1).leaves[name] for name in ("w", "g", "numel", "params")}
-    columns = {"w": rng.normal(size=30_009), "g": rng.normal(size=30_009), "numel": sizes * 3.0 + 1}
+    n = int(sizes.sum())
+    columns = {"w": rng.normal(size=n), "g": rng.normal(size=n), "numel": sizes * 3.0 + 1}
     columns["params"] = rng.uniform(1, 2, size=4)
     offsets = {"layer": layers, "element": elements}
     table = StatTable("abcd", columns, leaves, offsets, {"element": sizes * 2.0}, {})
