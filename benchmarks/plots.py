@@ -100,10 +100,12 @@ def sharing_table() -> str:
     body = []
     for case in dict.fromkeys(row["engine"].partition("; ")[2] for row in rows):
         for n in sorted({row["n_rows"] for row in rows}):
-            plain, shared = (median(rows, engine=f"ours, {w}; {case}", n_rows=n) for w in ("plain", "shared"))
-            more = one(rows, engine=f"ours, shared; {case}", n_rows=n) or {}
-            body.append([case, f"{n:,}", plain, shared, number(more.get("times_plain"))])
-    return table(["trees", "rows", "plain", "shared", "ratio"], body)
+            ways = {way: f"ours, {way}; {case}" for way in ("plain", "shared", "one plan")}
+            rates = [median(rows, engine=engine, n_rows=n) for engine in ways.values()]
+            more = [one(rows, engine=ways[way], n_rows=n) or {} for way in ("shared", "one plan")]
+            body.append([case, f"{n:,}", *rates, *(number(row.get("times_plain")) for row in more)])
+    ratios = ["shared / plain", "one plan / plain"]
+    return table(["trees", "rows", "plain", "shared", "one plan", *ratios], body)
 
 
 def planning_table() -> str:
