@@ -73,6 +73,19 @@ def _call(builder: Any, name: str, args: Any) -> Any:
 
 
 @_intrinsic
+def address(typing_context: Any, array: Any, entry: Any) -> Any:
+    """Return the address of an entry of a contiguous array."""
+    kind: Any = types.CPointer(array.dtype)  # type: ignore[no-untyped-call]
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        index = args[1] if args[1].type == ir.IntType(64) else builder.sext(args[1], ir.IntType(64))
+        return builder.gep(data, [index])
+
+    return kind(array, entry), code
+
+
+@_intrinsic
 def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c``, in one instruction where the processor has it, and nowhere relied upon to be one."""
     kind = _common(a, b, c)
