@@ -34,7 +34,7 @@ from proxygraph.kernels.plan import (
     A,
     B,
 )
-from proxygraph.kernels.vecmath import address
+from proxygraph.kernels.vecmath import address, bare
 
 NEG, ABS, SIGN, SQUARE, CUBE = (CODES[name] for name in ("neg", "abs", "sign", "square", "cube"))
 SQRT, LOG, LOG1P, EXP, INV = (CODES[name] for name in ("sqrt", "log", "log1p", "exp", "inv"))
@@ -232,38 +232,46 @@ def run_rows(
 
 
 @jit(inline="always")
-def _values(where: int, place: int, axis: int, here: Any, sizes: Any, memory: Any) -> Any:
-    """Return a value's entries of the current block as an array."""
-    room, extent = sizes
-    start, n = here[axis, 0], here[axis, 1] - here[axis, 0]
+def _values(where: int, place: int, axis: int, here: Any, memory: Any) -> Any:
+    """Return a value's entries of the current block as an array; `here` is (starts, block, room, extent)."""
+    starts, block, room, extent = here
+    start, n = starts[axis, block], starts[axis, block + 1] - starts[axis, block]
     return carray(_entries(where, place, start, room[axis], extent[axis], memory), (n,))
 
 
 @jit(inline="always")
-def _block_lanes(lanes: Any, here: Any, block: int) -> Any:
-    """Return width, layer, samples and count of the rows and lanes of a block."""
-    first, start, n = lanes.first[block], here[LAYER, 0], here[LAYER, 1] - here[LAYER, 0]
+def _bare(arrays: Any) -> Any:
+    """Return the first three of some arrays without references to count."""
+    return bare(arrays[0]), bare(arrays[1]), bare(arrays[2])
+
+
+@jit(inline="always")
+def _block_lanes(lanes: Any, starts: Any, block: int) -> Any:
+    """Return width, layer, samples, count and share of the rows and lanes of a block."""
+    first, start = lanes.first[block], starts[LAYER, block]
+    n = starts[LAYER, block + 1] - start
     return (
         carray(address(lanes.width, first), (lanes.first[block + 1] - first,)),
         carray(address(lanes.layer, start), (n,)),
         carray(address(lanes.samples, start), (n,)),
         carray(address(lanes.count, start), (n,)),
+        carray(address(lanes.share, start), (n,)),
     )
 
 
 @jit()
-def _with_layers(steps: Any, j: int, here: Any, sizes: Any, coarse: Any, layers: Any) -> None:
+def _with_layers(steps: Any, j: int, here: Any, row: Any, layer: Any, layers: Any) -> None:
     """Compute a reduction of layers to rows, or repeat values of rows for their layers."""
-    row, layer = coarse
     offsets, counts = layers
+    first = here[0][ROW, here[1]]
     if steps[j, OP] == SPREAD:
-        x = _values(steps[j, A], steps[j, A_PLACE], ROW, here, sizes, row)
-        out = _values(steps[j, TO], steps[j, TO_PLACE], LAYER, here, sizes, layer)
-        spread(out, x, offsets, here[ROW, 0])
+        x = _values(steps[j, A], steps[j, A_PLACE], ROW, here, row)
+        out = _values(steps[j, TO], steps[j, TO_PLACE], LAYER, here, layer)
+        spread(out, x, offsets, first)
     else:
-        x = _values(steps[j, A], steps[j, A_PLACE], LAYER, here, sizes, layer)
-        out = _values(steps[j, TO], steps[j, TO_PLACE], ROW, here, sizes, row)
-        reduce(np.int64(steps[j, OP]), out, x, offsets, counts, here[ROW, 0])
+        x = _values(steps[j, A], steps[j, A_PLACE], LAYER, here, layer)
+        out = _values(steps[j, TO], steps[j, TO_PLACE], ROW, here, row)
+        reduce(np.int64(steps[j, OP]), out, x, offsets, counts, first)
 
 
 @jit()
@@ -271,30 +279,27 @@ def _with_lanes(
     steps: Any,
     j: int,
     here: Any,
-    sizes: Any,
-    coarse: Any,
-    memory: Any,
-    layers: Any,
+    layer: Any,
+    fine: Any,
     lanes: Any,
     scratch: Any,
-    end: Any,
+    per_layer: Any,
 ) -> None:
-    """Compute a reduction of samples to layers, or repeat values of layers or rows for their samples."""
-    row, layer = coarse
-    axis, to = np.int64(steps[j, AXIS]), np.int64(steps[j, B_PLACE])
+    """Compute a reduction of samples to layers, or repeat values of layers for their samples.
+
+    If the values to be repeated are of rows, they have been repeated for every layer, in `per_layer`.
+    """
     if steps[j, OP] != SPREAD:
-        y = _values(steps[j, A], steps[j, A_PLACE], axis, here, sizes, memory)
-        out = _values(steps[j, TO], steps[j, TO_PLACE], LAYER, here, sizes, layer)
-        reduce_lanes(np.int64(steps[j, OP]), out, y, lanes, scratch, end)
+        y = _values(steps[j, A], steps[j, A_PLACE], np.int64(steps[j, AXIS]), here, fine)
+        out = _values(steps[j, TO], steps[j, TO_PLACE], LAYER, here, layer)
+        reduce_lanes(np.int64(steps[j, OP]), out, y, lanes, scratch)
         return
-    y = _values(steps[j, TO], steps[j, TO_PLACE], to, here, sizes, memory)
-    if axis == LAYER:
-        x = _values(steps[j, A], steps[j, A_PLACE], LAYER, here, sizes, layer)
-        repeat_lanes(y, x, lanes, end)
+    y = _values(steps[j, TO], steps[j, TO_PLACE], np.int64(steps[j, B_PLACE]), here, fine)
+    if steps[j, AXIS] == ROW:
+        repeat_lanes(y, per_layer, lanes, scratch[3])
     else:
-        per_layer = scratch[0][: here[LAYER, 1] - here[LAYER, 0]]
-        spread(per_layer, _values(steps[j, A], steps[j, A_PLACE], ROW, here, sizes, row), layers[0], here[ROW, 0])
-        repeat_lanes(y, per_layer, lanes, end)
+        x = _values(steps[j, A], steps[j, A_PLACE], LAYER, here, layer)
+        repeat_lanes(y, x, lanes, scratch[3])
 
 
 @jit()
@@ -310,6 +315,7 @@ def run_ragged(
     fine: Any,
     layers: Any,
     lanes: Any,
+    scratch: Any,
 ) -> None:
     """Run a plan on blocks `first` to `last` of a ragged table.
 
@@ -327,35 +333,44 @@ def run_ragged(
         First layer of every row and the end; true number of layers of every row.
     lanes : tuple of two `proxygraph.kernels.lanes.Lanes`
         Of element and activation.
+    scratch : tuple of five ndarray, shape (layers of the longest block,)
+        This thread's own: three of float64, one of the dtype of `fine`, one of float64.
     """
-    row, layer = coarse
-    element, activation = fine
-    room, extent = sizes
-    scratch = (np.empty(room[LAYER]), np.empty(room[LAYER]), np.empty(room[LAYER]))
-    end = np.empty(room[LAYER], element[0].dtype)
+    # an instruction passes a dozen arrays on, some of them shared with other threads: to count their
+    # references would take half a microsecond
+    steps, literal, starts = bare(steps), bare(literal), bare(starts)
+    row, layer = _bare(coarse[0]), _bare(coarse[1])
+    element, activation = _bare(fine[0]), _bare(fine[1])
+    room, extent = bare(sizes[0]), bare(sizes[1])
+    offsets, n_layers = bare(layers[0]), bare(layers[1])
+    rest, per_layer = (*_bare(scratch), bare(scratch[3])), bare(scratch[4])
     for block in range(first, last):
-        here = starts[:, block : block + 2].copy()  # a thread's own
-        element_lanes, activation_lanes = _block_lanes(lanes[0], here, block), _block_lanes(lanes[1], here, block)
+        element_lanes = _block_lanes(lanes[0], starts, block)
+        activation_lanes = _block_lanes(lanes[1], starts, block)
+        here = (starts, block, room, extent)
         for j in range(count):
             axis = np.int64(steps[j, AXIS])
             to = np.int64(steps[j, B_PLACE]) if steps[j, B] == NOWHERE else axis
-            finest = max(axis, to)
-            if axis != to:
-                if finest == LAYER:
-                    _with_layers(steps, j, here, sizes, coarse, layers)
-                elif finest == ELEMENT:
-                    _with_lanes(steps, j, here, sizes, coarse, element, layers, element_lanes, scratch, end)
+            start, n = starts[axis, block], starts[axis, block + 1] - starts[axis, block]
+            if axis == to:
+                if axis == ROW:
+                    _instruction(steps, literal, j, start, n, room[ROW], extent[ROW], row)
+                elif axis == LAYER:
+                    _instruction(steps, literal, j, start, n, room[LAYER], extent[LAYER], layer)
+                elif axis == ELEMENT:
+                    _instruction(steps, literal, j, start, n, room[ELEMENT], extent[ELEMENT], element)
                 else:
-                    _with_lanes(
-                        steps, j, here, sizes, coarse, activation, layers, activation_lanes, scratch, end
+                    _instruction(
+                        steps, literal, j, start, n, room[ACTIVATION], extent[ACTIVATION], activation
                     )
                 continue
-            start, n = here[axis, 0], here[axis, 1] - here[axis, 0]
+            if max(axis, to) == LAYER:
+                _with_layers(steps, j, here, row, layer, (offsets, n_layers))
+                continue
             if axis == ROW:
-                _instruction(steps, literal, j, start, n, room[ROW], extent[ROW], row)
-            elif axis == LAYER:
-                _instruction(steps, literal, j, start, n, room[LAYER], extent[LAYER], layer)
-            elif axis == ELEMENT:
-                _instruction(steps, literal, j, start, n, room[ELEMENT], extent[ELEMENT], element)
+                x = _values(steps[j, A], steps[j, A_PLACE], ROW, here, row)
+                spread(per_layer, x, offsets, start)
+            if max(axis, to) == ELEMENT:
+                _with_lanes(steps, j, here, layer, element, element_lanes, rest, per_layer)
             else:
-                _instruction(steps, literal, j, start, n, room[ACTIVATION], extent[ACTIVATION], activation)
+                _with_lanes(steps, j, here, layer, activation, activation_lanes, rest, per_layer)

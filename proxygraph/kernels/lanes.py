@@ -1,4 +1,4 @@
-"""How element and activation values of a block lie in memory: the first samples of all layers, then the second.
+"""How values of a block lie on a fine axis: the first samples of all layers, then the second ones, and so on.
 
 Layers with equally many samples, one after the other, would each be summed across the entries of a vector, at
 several times the cost of reading them. Here a layer is a lane: its samples are a constant distance apart, so
@@ -36,6 +36,8 @@ class Lanes(NamedTuple):
         Of every lane: its layer, counted from the first of the block.
     samples, count : ndarray of float64, shape (L,)
         Of every lane: entries, and the true number of which they are a sample.
+    share : ndarray of float64, shape (L,)
+        1 / samples.
     """
 
     width: NDArray[np.int64]
@@ -43,6 +45,7 @@ class Lanes(NamedTuple):
     layer: NDArray[np.int64]
     samples: NDArray[np.float64]
     count: NDArray[np.float64]
+    share: NDArray[np.float64]
 
 
 def lanes_of(
@@ -76,10 +79,10 @@ def lanes_of(
     row = np.arange(offsets[-1]) + np.repeat(first[block] - offsets[:-1], samples)
     width = np.bincount(row, minlength=int(first[-1]))
     begin = np.cumsum(width) - width
-    return (
-        Lanes(width, first, order - starts[block], samples[order].astype(np.float64), counts[order]),
-        begin[row] + np.repeat(lane, samples),
-    )
+    entries = samples[order].astype(np.float64)
+    with np.errstate(divide="ignore"):
+        lanes = Lanes(width, first, order - starts[block], entries, counts[order], 1.0 / entries)
+    return lanes, begin[row] + np.repeat(lane, samples)
 
 
 # ---- reductions: sums in float64, each lane in the order of its samples, whatever lies beside it -----------
@@ -137,7 +140,7 @@ def _add_abs(total: Any, x: Any, width: Any) -> None:
             at, row = at + n, row + 1
 
 
-@jit()
+@jit(fastmath={"contract"})
 def _add_squares(total: Any, square: Any, centre: Any, x: Any, width: Any) -> None:
     """Add up what every lane differs from its centre by, and the squares of that."""
     at = row = 0
@@ -190,7 +193,7 @@ def _beyond(x: Any, width: Any, g: int) -> float:
 
 
 @jit()
-def reduce_lanes(op: int, out: Any, x: Any, lanes: Any, scratch: Any, end: Any) -> None:
+def reduce_lanes(op: int, out: Any, x: Any, lanes: Any, scratch: Any) -> None:
     """Reduce the samples of every layer of a block to one value; a layer without any gives NaN.
 
     Parameters
@@ -199,14 +202,13 @@ def reduce_lanes(op: int, out: Any, x: Any, lanes: Any, scratch: Any, end: Any) 
     out : ndarray, shape (G,)
     x : ndarray
         The entries of the block.
-    lanes : tuple of four ndarray
-        Width of the block's rows; layer, samples and count of its lanes; as in `Lanes`.
-    scratch : tuple of three ndarray of float64, shape (>= G,)
-    end : ndarray, shape (>= G,)
-        Scratch memory of the dtype of `x`.
+    lanes : tuple of five ndarray
+        Width of the block's rows; layer, samples, count and share of its lanes; as in `Lanes`.
+    scratch : tuple of four ndarray, shape (>= G,)
+        Three of float64, and one of the dtype of `x`.
     """
-    width, layer, samples, count = lanes
-    total, square, centre = scratch
+    width, layer, samples, count, share = lanes
+    total, square, centre, end = scratch
     n = width[0] if len(width) else 0
     if op == MIN or op == MAX:
         _extreme(op, end, x, width)
@@ -214,7 +216,10 @@ def reduce_lanes(op: int, out: Any, x: Any, lanes: Any, scratch: Any, end: Any) 
             total[g] = end[g]
     else:
         for g in range(n):
-            total[g], square[g], centre[g] = 0.0, 0.0, 0.0
+            total[g] = 0.0
+        if op == L2 or op == STD:
+            for g in range(n):
+                square[g] = centre[g] = 0.0
         if op == L1:
             _add_abs(total, x, width)
         elif op == L2:
@@ -241,13 +246,22 @@ def reduce_lanes(op: int, out: Any, x: Any, lanes: Any, scratch: Any, end: Any) 
                 total[g] = count[g] + 0.0 * total[g]
         elif op == STD:
             for g in range(n):
-                mean = total[g] / samples[g]
-                total[g] = np.sqrt(max(square[g] / samples[g] - mean * mean, 0.0))
+                # never below 0 by more than rounding; NaN stays
+                variance = (square[g] - total[g] * (total[g] * share[g])) * share[g]
+                total[g] = np.sqrt(vecmath.maximum(variance, 0.0))
+            beyond = 0
             for g in range(n):
-                if not square[g] < np.inf:
-                    total[g] = _beyond(x, width, g)
-    for g in range(n):
-        out[layer[g]] = total[g]
+                beyond |= not square[g] < np.inf
+            if beyond:
+                for g in range(n):
+                    if not square[g] < np.inf:
+                        total[g] = _beyond(x, width, g)
+    if n > 0 and n == len(out) and width[-1] == n:  # no layer runs out before another: they lie in order
+        for g in range(n):
+            out[g] = total[g]
+    else:
+        for g in range(n):
+            out[layer[g]] = total[g]
     for g in range(n, len(out)):
         out[layer[g]] = np.nan
 
@@ -260,15 +274,15 @@ def repeat_lanes(out: Any, values: Any, lanes: Any, end: Any) -> None:
     ----------
     out : ndarray
         The entries of the block.
-    values : ndarray, shape (G,)
+    values : ndarray, shape (>= G,)
         By layer.
     lanes : tuple of four ndarray
         As of `reduce_lanes`.
     end : ndarray, shape (>= G,)
         Scratch memory of the dtype of `out`.
     """
-    width, layer, _, _ = lanes
-    for g in range(len(values)):
+    width, layer, _, _, _ = lanes
+    for g in range(len(layer)):
         end[g] = values[layer[g]]
     at = 0
     for row in range(len(width)):

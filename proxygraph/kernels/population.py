@@ -45,6 +45,8 @@ FEW: Final = 64
 SHORT: Final = 16_384
 """Rows up to which threads share trees rather than rows: planning, which one thread does, weighs there."""
 MAX_SLOTS: Final = 1 << 16
+MAX_ROW_SLOTS: Final = 1 << 12
+"""The same on the row axis of ragged tables: reductions to it come back rarely, those to layers cost more."""
 
 Array = NDArray[Any]
 
@@ -71,7 +73,8 @@ class Population:
         Formulas (on short tables) or blocks of rows are shared out over so many threads; the values do not
         depend on it.
     memory : int
-        Bytes for values kept between calls, half of them on the row and half on the layer axis.
+        Bytes for values kept between calls: at most half of them for some thousand values on the row axis,
+        the others for values on the layer axis.
     dtype : {float64, float32}
         Of values on the row and layer axes.
 
@@ -113,19 +116,18 @@ class Population:
         n, row_layer = self.table.n_rows, self._layers[0]
         first_of_row = [np.arange(n + 1), row_layer, *(offsets[row_layer] for offsets in samples)]
         per_row = np.max([np.diff(first) for first in first_of_row], axis=0)
-        width = self._fine_dtype.itemsize if self._ragged else self.dtype.itemsize
+        # longer where there are layers and rows, whose values are few per block
+        width = self._fine_dtype.itemsize / 2 if self._ragged else self.dtype.itemsize
         ends = np.cumsum(per_row)
         sharing = 1 if self._share_trees else self.threads
-        room = max(1, min(BLOCK_BYTES // width, -(-int(per_row.sum()) // sharing)))
+        room = max(1, min(int(BLOCK_BYTES / width), -(-int(per_row.sum()) // sharing)))
         rows = [0]
         while rows[-1] < n:
             before = int(ends[rows[-1] - 1]) if rows[-1] else 0
             rows.append(max(rows[-1] + 1, int(np.searchsorted(ends, before + room, side="right"))))
         return np.stack([first[np.array(rows)] for first in first_of_row])
 
-    def _stored(
-        self, memory: int, places: Sequence[Any]
-    ) -> tuple[Memory, list[Array], NDArray[np.int64]]:
+    def _stored(self, memory: int, places: Sequence[Any]) -> tuple[Memory, list[Array], NDArray[np.int64]]:
         """Return the memory of kept values, the store of every axis, and where every leaf begins in it.
 
         `places` says for every axis where the entries of a column go.
@@ -133,12 +135,12 @@ class Population:
         table = self.table
         slots, stores = [], []
         place = np.zeros(len(table.leaves), np.int64)
+        most, parts = (MAX_ROW_SLOTS if self._ragged else MAX_SLOTS, MAX_SLOTS, 0, 0), (2, 1, 1, 1)
         for k, axis in enumerate(AXES):
             names = [name for name, leaf in table.leaves.items() if leaf.axis == axis]
             n, dtype = int(self._extent[k]), self.dtype if k <= LAYER else self._fine_dtype
-            kept = (
-                min(MAX_SLOTS, memory // 2 // max(1, n * dtype.itemsize)) // WAYS * WAYS if k <= LAYER else 0
-            )
+            kept = min(most[k], memory // parts[k] // max(1, n * dtype.itemsize)) // WAYS * WAYS
+            memory -= kept * n * dtype.itemsize
             slots.append(kept)
             store = np.empty((len(names) + kept) * n, dtype)
             for i, name in enumerate(names):
@@ -323,10 +325,16 @@ class Population:
                 (element, activation),
                 self._layers,
                 self._lanes,
+                self._scratch(),
             )
         else:
             room, extent = self._room[ROW], self._extent[ROW]
             interpreter.run_rows(*what, self._starts[ROW], share.start, share.stop, room, extent, row)
+
+    def _scratch(self) -> tuple[Array, ...]:
+        """Return what `interpreter.run_ragged` needs beside the values."""
+        n = int(self._room[LAYER])
+        return np.empty(n), np.empty(n), np.empty(n), np.empty(n, self._fine_dtype), np.empty(n)
 
     def _shared(self, plan: _Plan, out: Array) -> None:
         """Run a plan, its blocks shared out over the threads; `out` is flat."""
@@ -349,7 +357,9 @@ def _shares(n: int, parts: int) -> Iterator[range]:
 
 
 def _groups(table: StatTable, axis: Axis, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the first entry of all `n` groups and the end, and their true numbers of entries; 0 of an axis
-    that the table lacks."""
+    """Return the first entry of all `n` groups and the end, and their true numbers of entries.
+
+    All 0 if the table lacks the axis.
+    """
     offsets = np.asarray(table.offsets.get(axis, np.zeros(n + 1)), np.int64)
     return offsets, np.asarray(table.counts.get(axis, np.zeros(n)), np.float64)

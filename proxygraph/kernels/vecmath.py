@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic, overload, register_jitable
 
 from proxygraph.jit import jit
@@ -83,6 +83,12 @@ def address(typing_context: Any, array: Any, entry: Any) -> Any:
         return builder.gep(data, [index])
 
     return kind(array, entry), code
+
+
+@jit(inline="always")
+def bare(array: Any) -> Any:
+    """Return a contiguous array whose references are not counted; something else must keep it alive."""
+    return carray(address(array, 0), array.shape)
 
 
 @_intrinsic
