@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic, overload, register_jitable
+from numba.np.numpy_support import carray
 
 from proxygraph.jit import jit
 
