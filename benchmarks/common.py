@@ -94,11 +94,13 @@ def print_rows(rows: Iterable[Row], *more: str) -> None:
         print(f"{about}{one['engine']:36} {size} {numbers}  {one['unit']}", flush=True)
 
 
-def arguments(doc: str | None) -> argparse.Namespace:
-    """Read the command line every benchmark has: ``--quick`` and ``--json FILE``."""
+def arguments(doc: str | None, parts: Sequence[str] = ()) -> argparse.Namespace:
+    """Read the command line: ``--quick`` and ``--json FILE``, and ``--only PART`` if there are parts."""
     parser = argparse.ArgumentParser(description=(doc or "").strip().partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small data, few repeats")
     parser.add_argument("--json", type=Path, help="write the result to this file")
+    if parts:
+        parser.add_argument("--only", choices=parts, help="run one part alone")
     return parser.parse_args()
 
 

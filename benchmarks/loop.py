@@ -1,6 +1,6 @@
 """How many different formulas does a whole search score per second, and what does it spend its time on?
 
-    python benchmarks/loop.py [--quick] [--json FILE]
+    python benchmarks/loop.py [--quick] [--only {rows,networks}] [--json FILE]
 
 First a table of 500 rows and 5 columns, judged by Spearman: formulas that differ from all before (by key, in
 one spelling) per second of the whole loop, orders of the rows that are new per second, and the share of each
@@ -305,11 +305,10 @@ def torch_rows(scored: Scored, table: StatTable, about: Row, quick: bool) -> lis
     return rows
 
 
-def main() -> None:
-    """Run, print, write."""
-    options = arguments(__doc__)
-    quick, rows = options.quick, []
+def on_rows(quick: bool) -> list[Row]:
+    """Return what there is to say about the search on 500 rows."""
     about: Row = {"n_rows": 500, "dtype": "float64", "problem": "500 rows"}
+    rows = []
     for threads in (1, THREADS):
         state, found = run(tabular(threads), 4 if quick else 12)
         new = loop_rows("search", found, threads, about)
@@ -321,28 +320,39 @@ def main() -> None:
     rows += new
     new = gplearn_rows(quick)
     print_rows(new)
-    rows += new
-    write(options.json, "loop", rows, THREADS)
+    return rows + new
 
+
+def on_networks(quick: bool) -> list[Row]:
+    """Return what there is to say about the search on statistics of networks."""
     table, target = networks(*((60, 40, 512) if quick else (200, 70, 512)))
-    about = {
-        "n_rows": table.n_rows,
-        "dtype": "float32",
-        "problem": "networks",
-        "entries": table.size("element"),
-    }
-    print(f"{table.n_rows} networks, {table.size('element'):,} entries per leaf")
+    entries = table.size("element")
+    about: Row = {"n_rows": table.n_rows, "dtype": "float32", "problem": "networks", "entries": entries}
+    print(f"{table.n_rows} networks, {entries:,} entries per leaf")
     search = element_level(table, target, THREADS)
     scored = Scored(search)
     state, found = run(search, 5 if quick else 30, scored)
-    new = loop_rows("search", found, THREADS, about)
-    print_rows(new, "mean", "per_cpu_second")
+    rows = loop_rows("search", found, THREADS, about)
+    print_rows(rows, "mean", "per_cpu_second")
     print(f"after {state.generation} generations: {state.counters}; best {state.best:.3f}")
-    rows += new
+    for kernel, samples in ((search.evaluate, SEARCH_SAMPLES), (search.screen, SCREEN_SAMPLES)):
+        assert kernel is not None
+        print(f"on {samples} samples: {kernel.kept[0]} values found in memory, {kernel.kept[1]} computed")
     new = shares("search", element_level(table, target, 1), 5 if quick else 15, about)
     new += torch_rows(scored, table, about, quick)
     print_rows(new, "us_per_formula", "mean")
-    write(options.json, "loop", rows + new, THREADS)
+    return rows + new
+
+
+def main() -> None:
+    """Run, print, write."""
+    parts = {"rows": on_rows, "networks": on_networks}
+    options = arguments(__doc__, tuple(parts))
+    rows = []
+    for name, part in parts.items():
+        if options.only in (None, name):
+            rows += part(options.quick)
+            write(options.json, "loop", rows, THREADS)
 
 
 if __name__ == "__main__":

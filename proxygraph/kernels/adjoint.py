@@ -32,9 +32,9 @@ from proxygraph.kernels.interpreter import (
     SQUARE,
     SUB,
     TANH,
-    address,
     elementwise,
 )
+from proxygraph.kernels.vecmath import address
 
 
 @jit()

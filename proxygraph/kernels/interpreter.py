@@ -12,14 +12,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
 from proxygraph.compact.forest import ACTIVATION, CODES, ELEMENT, LAYER, POW, ROW
 from proxygraph.jit import jit
 from proxygraph.kernels import vecmath
+from proxygraph.kernels.groups import reduce, spread
+from proxygraph.kernels.lanes import reduce_lanes, repeat_lanes
 from proxygraph.kernels.plan import (
     A_PLACE,
     AXIS,
@@ -35,14 +34,13 @@ from proxygraph.kernels.plan import (
     A,
     B,
 )
+from proxygraph.kernels.vecmath import address, bare, moved
 
 NEG, ABS, SIGN, SQUARE, CUBE = (CODES[name] for name in ("neg", "abs", "sign", "square", "cube"))
 SQRT, LOG, LOG1P, EXP, INV = (CODES[name] for name in ("sqrt", "log", "log1p", "exp", "inv"))
 TANH, SIGMOID, RELU, SIN, COS = (CODES[name] for name in ("tanh", "sigmoid", "relu", "sin", "cos"))
 ADD, SUB, MUL, DIV = (CODES[name] for name in ("add", "sub", "mul", "div"))
 MAXIMUM, MINIMUM = CODES["maximum"], CODES["minimum"]
-SUM, MEAN, STD, MIN = (CODES[name] for name in ("sum", "mean", "std", "min"))
-MAX, L1, L2, COUNT = (CODES[name] for name in ("max", "l1", "l2", "count"))
 
 
 RIGHT: Final = len(CODES)
@@ -51,33 +49,6 @@ LEFT: Final = 2 * len(CODES)
 
 
 # ---- where values lie --------------------------------------------------------------------------------------
-
-
-def _pointer(typing_context: Any, array: Any, entry: Any) -> Any:
-    """The address of an entry of a contiguous array."""
-    kind: Any = types.CPointer(array.dtype)  # type: ignore[no-untyped-call]
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(array)(context, builder, args[0]).data
-        index = args[1] if args[1].type == ir.IntType(64) else builder.sext(args[1], ir.IntType(64))
-        return builder.gep(data, [index])
-
-    return kind(array, entry), code
-
-
-address: Any = intrinsic(_pointer)
-
-
-def _moved(typing_context: Any, pointer: Any, entries: Any) -> Any:
-    """The address so many entries further."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]])
-
-    return pointer(pointer, types.int64), code
-
-
-moved: Any = intrinsic(_moved)
 
 
 @jit(inline="always")
@@ -212,123 +183,6 @@ def elementwise(kind: int, constant: float, n: int, to: Any, left: Any, right: A
             out[i] = c if a > c else a
 
 
-# ---- reductions: sums in float64, their order free, so that they are vectorised ----------------------------
-
-
-@jit(fastmath={"reassoc"})
-def _total(x: Any, first: int, last: int) -> float:
-    total = 0.0
-    for i in range(first, last):
-        total += np.float64(x[i])
-    return total
-
-
-@jit(fastmath={"reassoc"})
-def _total_abs(x: Any, first: int, last: int) -> float:
-    total = 0.0
-    for i in range(first, last):
-        total += np.float64(abs(x[i]))
-    return total
-
-
-@jit(fastmath={"reassoc"})
-def _total_square(x: Any, first: int, last: int, centre: float) -> float:
-    total = 0.0
-    for i in range(first, last):
-        v = np.float64(x[i]) - centre
-        total += v * v
-    return total
-
-
-@jit(fastmath={"reassoc"})
-def _total_from(x: Any, first: int, last: int, centre: float) -> float:
-    total = 0.0
-    for i in range(first, last):
-        total += np.float64(x[i]) - centre
-    return total
-
-
-@jit(fastmath={"nnan", "nsz"})
-def _least(x: Any, first: int, last: int) -> float:
-    """Return the least of values none of which is NaN."""
-    least = x[first]
-    for i in range(first + 1, last):
-        least = min(least, x[i])
-    return least
-
-
-@jit(fastmath={"nnan", "nsz"})
-def _greatest(x: Any, first: int, last: int) -> float:
-    greatest = x[first]
-    for i in range(first + 1, last):
-        greatest = max(greatest, x[i])
-    return greatest
-
-
-@jit()
-def _any_nan(x: Any, first: int, last: int) -> bool:
-    found = 0
-    for i in range(first, last):
-        found |= x[i] != x[i]
-    return found != 0
-
-
-@jit()
-def reduce(op: int, out: Any, x: Any, offsets: Any, counts: Any, first: int) -> None:
-    """Reduce groups to one value each; an empty group gives NaN.
-
-    Parameters
-    ----------
-    op : int
-    out : ndarray, shape (G,)
-    x : ndarray
-        The entries of these groups, one after the other.
-    offsets : ndarray of int64
-        Of all groups of the table.
-    counts : ndarray of float64
-        True number of entries of every group, of which the entries are a sample.
-    first : int
-        The first group.
-    """
-    base = offsets[first]
-    for g in range(len(out)):
-        begin, end = offsets[first + g] - base, offsets[first + g + 1] - base
-        n, count = end - begin, counts[first + g]
-        if n == 0:
-            out[g] = np.nan
-        elif op == SUM:
-            out[g] = _total(x, begin, end) * (count / n)
-        elif op == MEAN:
-            out[g] = _total(x, begin, end) / n
-        elif op == L1:
-            out[g] = _total_abs(x, begin, end) * (count / n)
-        elif op == L2:
-            out[g] = np.sqrt(_total_square(x, begin, end, 0.0) * (count / n))
-        elif op == STD:
-            # relative to the first value, so that equal values have a deviation of exactly 0
-            start = np.float64(x[begin])
-            centre = start + _total_from(x, begin, end, start) / n
-            out[g] = np.sqrt(_total_square(x, begin, end, centre) / n)
-        elif op == COUNT:
-            out[g] = count + 0.0 * _total(x, begin, end)
-        elif _any_nan(x, begin, end):
-            out[g] = np.nan
-        elif op == MIN:
-            out[g] = _least(x, begin, end)
-        else:
-            out[g] = _greatest(x, begin, end)
-
-
-@jit()
-def spread(out: Any, x: Any, offsets: Any, first: int) -> None:
-    """Repeat every value for each entry of its group."""
-    base = offsets[first]
-    for g in range(len(x)):
-        v = out.dtype.type(x[g])
-        for i in range(offsets[first + g] - base, offsets[first + g + 1] - base):
-            out[i] = v
-
-
 # ---- the loop over blocks ----------------------------------------------------------------------------------
 
 
@@ -399,10 +253,74 @@ def run_rows(
 
 
 @jit(inline="always")
-def _group_entries(where: int, place: int, start: int, n: int, axis: int, sizes: Any, memory: Any) -> Any:
-    """Return a value's entries of the current block as an array."""
-    room, extent = sizes
+def _values(where: int, place: int, axis: int, here: Any, memory: Any) -> Any:
+    """Return a value's entries of the current block as an array; `here` is (starts, block, room, extent)."""
+    starts, block, room, extent = here
+    start, n = starts[axis, block], starts[axis, block + 1] - starts[axis, block]
     return carray(_entries(where, place, start, room[axis], extent[axis], memory), (n,))
+
+
+@jit(inline="always")
+def _bare(arrays: Any) -> Any:
+    """Return the first three of some arrays without references to count."""
+    return bare(arrays[0]), bare(arrays[1]), bare(arrays[2])
+
+
+@jit(inline="always")
+def _block_lanes(lanes: Any, starts: Any, block: int) -> Any:
+    """Return width, layer, samples, count and share of the rows and lanes of a block."""
+    first, start = lanes.first[block], starts[LAYER, block]
+    n = starts[LAYER, block + 1] - start
+    return (
+        carray(address(lanes.width, first), (lanes.first[block + 1] - first,)),
+        carray(address(lanes.layer, start), (n,)),
+        carray(address(lanes.samples, start), (n,)),
+        carray(address(lanes.count, start), (n,)),
+        carray(address(lanes.share, start), (n,)),
+    )
+
+
+@jit()
+def _with_layers(steps: Any, j: int, here: Any, row: Any, layer: Any, layers: Any) -> None:
+    """Compute a reduction of layers to rows, or repeat values of rows for their layers."""
+    offsets, counts = layers
+    first = here[0][ROW, here[1]]
+    if steps[j, OP] == SPREAD:
+        x = _values(steps[j, A], steps[j, A_PLACE], ROW, here, row)
+        out = _values(steps[j, TO], steps[j, TO_PLACE], LAYER, here, layer)
+        spread(out, x, offsets, first)
+    else:
+        x = _values(steps[j, A], steps[j, A_PLACE], LAYER, here, layer)
+        out = _values(steps[j, TO], steps[j, TO_PLACE], ROW, here, row)
+        reduce(np.int64(steps[j, OP]), out, x, offsets, counts, first)
+
+
+@jit()
+def _with_lanes(
+    steps: Any,
+    j: int,
+    here: Any,
+    layer: Any,
+    fine: Any,
+    lanes: Any,
+    scratch: Any,
+    per_layer: Any,
+) -> None:
+    """Compute a reduction of samples to layers, or repeat values of layers for their samples.
+
+    If the values to be repeated are of rows, they have been repeated for every layer, in `per_layer`.
+    """
+    if steps[j, OP] != SPREAD:
+        y = _values(steps[j, A], steps[j, A_PLACE], np.int64(steps[j, AXIS]), here, fine)
+        out = _values(steps[j, TO], steps[j, TO_PLACE], LAYER, here, layer)
+        reduce_lanes(np.int64(steps[j, OP]), out, y, lanes, scratch)
+        return
+    y = _values(steps[j, TO], steps[j, TO_PLACE], np.int64(steps[j, B_PLACE]), here, fine)
+    if steps[j, AXIS] == ROW:
+        repeat_lanes(y, per_layer, lanes, scratch[3])
+    else:
+        x = _values(steps[j, A], steps[j, A_PLACE], LAYER, here, layer)
+        repeat_lanes(y, x, lanes, scratch[3])
 
 
 @jit()
@@ -416,8 +334,9 @@ def run_ragged(
     sizes: Any,
     coarse: Any,
     fine: Any,
-    offsets: Any,
-    counts: Any,
+    layers: Any,
+    lanes: Any,
+    scratch: Any,
 ) -> None:
     """Run a plan on blocks `first` to `last` of a ragged table.
 
@@ -431,56 +350,48 @@ def run_ragged(
         Entries of the longest block, and of the table, on every axis.
     coarse, fine : tuple
         Memories (store, work, out) of row and layer, and of element and activation.
-    offsets : tuple of five ndarray
-        Row to layer, layer to element, layer to activation, row to element, row to activation.
-    counts : tuple of three ndarray of float64
-        True numbers of layers, of elements and of activations of every group.
+    layers : tuple of two ndarray
+        First layer of every row and the end; true number of layers of every row.
+    lanes : tuple of two `proxygraph.kernels.lanes.Lanes`
+        Of element and activation.
+    scratch : tuple of five ndarray, shape (layers of the longest block,)
+        This thread's own: three of float64, one of the dtype of `fine`, one of float64.
     """
+    # an instruction passes a dozen arrays on, some of them shared with other threads: to count their
+    # references would take half a microsecond
+    steps, literal, starts = bare(steps), bare(literal), bare(starts)
     row, layer = _addresses(coarse[0]), _addresses(coarse[1])
     element, activation = _addresses(fine[0]), _addresses(fine[1])
-    room, extent = sizes
-    row_layer, layer_element, layer_activation, row_element, row_activation = offsets
+    room, extent = bare(sizes[0]), bare(sizes[1])
+    offsets, n_layers = bare(layers[0]), bare(layers[1])
+    rest, per_layer = (*_bare(scratch), bare(scratch[3])), bare(scratch[4])
     for block in range(first, last):
-        r, s = starts[ROW, block], starts[LAYER, block]
-        e, a = starts[ELEMENT, block], starts[ACTIVATION, block]
-        n_r, n_s = starts[ROW, block + 1] - r, starts[LAYER, block + 1] - s
-        n_e, n_a = starts[ELEMENT, block + 1] - e, starts[ACTIVATION, block + 1] - a
+        element_lanes = _block_lanes(lanes[0], starts, block)
+        activation_lanes = _block_lanes(lanes[1], starts, block)
+        here = (starts, block, room, extent)
         for j in range(count):
-            step = steps[j]
-            op, axis, to = np.int64(step[OP]), step[AXIS], step[B_PLACE]
-            if op == SPREAD:
+            axis = np.int64(steps[j, AXIS])
+            to = np.int64(steps[j, B_PLACE]) if steps[j, B] == NOWHERE else axis
+            start, n = starts[axis, block], starts[axis, block + 1] - starts[axis, block]
+            if axis == to:
                 if axis == ROW:
-                    x = _group_entries(step[A], step[A_PLACE], r, n_r, ROW, sizes, row)
+                    _instruction(steps, literal, j, start, n, room[ROW], extent[ROW], row)
+                elif axis == LAYER:
+                    _instruction(steps, literal, j, start, n, room[LAYER], extent[LAYER], layer)
+                elif axis == ELEMENT:
+                    _instruction(steps, literal, j, start, n, room[ELEMENT], extent[ELEMENT], element)
                 else:
-                    x = _group_entries(step[A], step[A_PLACE], s, n_s, LAYER, sizes, layer)
-                if to == LAYER:
-                    out = _group_entries(step[TO], step[TO_PLACE], s, n_s, LAYER, sizes, layer)
-                    spread(out, x, row_layer, r)
-                elif to == ELEMENT:
-                    target = _group_entries(step[TO], step[TO_PLACE], e, n_e, ELEMENT, sizes, element)
-                    spread(target, x, row_element if axis == ROW else layer_element, r if axis == ROW else s)
-                else:
-                    target = _group_entries(step[TO], step[TO_PLACE], a, n_a, ACTIVATION, sizes, activation)
-                    groups = row_activation if axis == ROW else layer_activation
-                    spread(target, x, groups, r if axis == ROW else s)
-            elif step[B] == NOWHERE and axis != to:
-                if axis == LAYER:
-                    out = _group_entries(step[TO], step[TO_PLACE], r, n_r, ROW, sizes, row)
-                    x = _group_entries(step[A], step[A_PLACE], s, n_s, LAYER, sizes, layer)
-                    reduce(op, out, x, row_layer, counts[0], r)
-                else:
-                    out = _group_entries(step[TO], step[TO_PLACE], s, n_s, LAYER, sizes, layer)
-                    if axis == ELEMENT:
-                        fx = _group_entries(step[A], step[A_PLACE], e, n_e, ELEMENT, sizes, element)
-                        reduce(op, out, fx, layer_element, counts[1], s)
-                    else:
-                        fx = _group_entries(step[A], step[A_PLACE], a, n_a, ACTIVATION, sizes, activation)
-                        reduce(op, out, fx, layer_activation, counts[2], s)
-            elif axis == ROW:
-                _instruction(steps, literal, j, r, n_r, room[ROW], extent[ROW], row)
-            elif axis == LAYER:
-                _instruction(steps, literal, j, s, n_s, room[LAYER], extent[LAYER], layer)
-            elif axis == ELEMENT:
-                _instruction(steps, literal, j, e, n_e, room[ELEMENT], extent[ELEMENT], element)
+                    _instruction(
+                        steps, literal, j, start, n, room[ACTIVATION], extent[ACTIVATION], activation
+                    )
+                continue
+            if max(axis, to) == LAYER:
+                _with_layers(steps, j, here, row, layer, (offsets, n_layers))
+                continue
+            if axis == ROW:
+                x = _values(steps[j, A], steps[j, A_PLACE], ROW, here, row)
+                spread(per_layer, x, offsets, start)
+            if max(axis, to) == ELEMENT:
+                _with_lanes(steps, j, here, layer, element, element_lanes, rest, per_layer)
             else:
-                _instruction(steps, literal, j, a, n_a, room[ACTIVATION], extent[ACTIVATION], activation)
+                _with_lanes(steps, j, here, layer, activation, activation_lanes, rest, per_layer)

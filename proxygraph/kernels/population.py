@@ -30,7 +30,9 @@ from proxygraph.dag import Dag
 from proxygraph.errors import ConfigError, ShapeMismatch, UnknownName
 from proxygraph.kernels import interpreter
 from proxygraph.kernels.columns import ColumnKernel
+from proxygraph.kernels.lanes import lanes_of
 from proxygraph.kernels.plan import FIELDS, WAYS, Memory, Nodes, arrange, collect_parts, finish, move_apart
+from proxygraph.leaves import Axis
 from proxygraph.ops import BUILTIN
 from proxygraph.table import StatTable
 
@@ -43,6 +45,8 @@ FEW: Final = 64
 SHORT: Final = 16_384
 """Rows up to which threads share trees rather than rows: planning, which one thread does, weighs there."""
 MAX_SLOTS: Final = 1 << 16
+MAX_ROW_SLOTS: Final = 1 << 12
+"""The same on the row axis of ragged tables: reductions to it come back rarely, those to layers cost more."""
 VECTOR: Final = 16
 """Entries of float32 in the longest vectors there are, and in a cache line."""
 
@@ -72,7 +76,8 @@ class Population:
         Formulas (on short tables) or blocks of rows are shared out over so many threads; the values do not
         depend on it.
     memory : int
-        Bytes for values kept between calls, half of them on the row and half on the layer axis.
+        Bytes for values kept between calls: at most half of them for some thousand values on the row axis,
+        the others for values on the layer axis.
     dtype : {float64, float32}
         Of values on the row and layer axes.
 
@@ -94,53 +99,57 @@ class Population:
         self._plans = 0
         self._ragged = bool(table.offsets)
         self._share_trees = threads > 1 and not self._ragged and table.n_rows <= SHORT
-        self._offsets, self._counts = _groups(table)
+        row_layer, n_layers = _groups(table, "layer", table.n_rows)
+        samples = [_groups(table, axis, int(row_layer[-1])) for axis in AXES[2:]]
+        self._layers = row_layer, n_layers
         self._extent = np.array([table.n_rows, *(table.size(axis) for axis in AXES[1:])], np.int64)
         fine = [c for name, c in table.columns.items() if table.leaves[name].axis in AXES[2:]]
         self._fine_dtype = np.result_type(np.float32, *{column.dtype for column in fine})
-        self._starts = self._blocks()
+        self._starts = self._blocks([offsets for offsets, _ in samples])
         # values of a block begin where a vector may: a load across two cache lines takes twice as long
         self._room = -(-np.diff(self._starts, axis=1).max(axis=1, initial=0) // VECTOR) * VECTOR
-        self._memory, self._stores, self._leaf_place = self._stored(memory)
+        laid = [lanes_of(offsets, counts, self._starts[LAYER]) for offsets, counts in samples]
+        self._lanes = tuple(lanes for lanes, _ in laid)
+        places = [slice(None), slice(None), *(places for _, places in laid)]
+        self._memory, self._stores, self._leaf_place = self._stored(memory, places)
 
     # ---- data ----------------------------------------------------------------------------------------------
 
-    def _blocks(self) -> NDArray[np.int64]:
+    def _blocks(self, samples: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
         """Return the first entry of every block on every axis, and the end, shape (4, blocks + 1)."""
-        n = self.table.n_rows
-        per_row = np.ones(n, np.int64)
-        width = self.dtype.itemsize
-        if self._ragged:
-            row_layer, _, _, *row_fine = self._offsets
-            per_row = np.max([np.diff(o) for o in (row_layer, *row_fine)], axis=0)
-            width = self._fine_dtype.itemsize
+        n, row_layer = self.table.n_rows, self._layers[0]
+        first_of_row = [np.arange(n + 1), row_layer, *(offsets[row_layer] for offsets in samples)]
+        per_row = np.max([np.diff(first) for first in first_of_row], axis=0)
+        # longer where there are layers and rows, whose values are few per block
+        width = self._fine_dtype.itemsize / 2 if self._ragged else self.dtype.itemsize
         ends = np.cumsum(per_row)
         sharing = 1 if self._share_trees else self.threads
-        room = max(1, min(BLOCK_BYTES // width, -(-int(per_row.sum()) // sharing)))
+        room = max(1, min(int(BLOCK_BYTES / width), -(-int(per_row.sum()) // sharing)))
         rows = [0]
         while rows[-1] < n:
             before = int(ends[rows[-1] - 1]) if rows[-1] else 0
             rows.append(max(rows[-1] + 1, int(np.searchsorted(ends, before + room, side="right"))))
-        row = np.array(rows, np.int64)
-        row_layer, _, _, row_element, row_activation = self._offsets
-        return np.stack([row, row_layer[row], row_element[row], row_activation[row]])
+        return np.stack([first[np.array(rows)] for first in first_of_row])
 
-    def _stored(self, memory: int) -> tuple[Memory, list[Array], NDArray[np.int64]]:
-        """Return the memory of kept values, the store of every axis, and where every leaf begins in it."""
+    def _stored(self, memory: int, places: Sequence[Any]) -> tuple[Memory, list[Array], NDArray[np.int64]]:
+        """Return the memory of kept values, the store of every axis, and where every leaf begins in it.
+
+        `places` says for every axis where the entries of a column go.
+        """
         table = self.table
         slots, stores = [], []
         place = np.zeros(len(table.leaves), np.int64)
+        most, parts = (MAX_ROW_SLOTS if self._ragged else MAX_SLOTS, MAX_SLOTS, 0, 0), (2, 1, 1, 1)
         for k, axis in enumerate(AXES):
             names = [name for name, leaf in table.leaves.items() if leaf.axis == axis]
             n, dtype = int(self._extent[k]), self.dtype if k <= LAYER else self._fine_dtype
-            kept = (
-                min(MAX_SLOTS, memory // 2 // max(1, n * dtype.itemsize)) // WAYS * WAYS if k <= LAYER else 0
-            )
+            kept = min(most[k], memory // parts[k] // max(1, n * dtype.itemsize)) // WAYS * WAYS
+            memory -= kept * n * dtype.itemsize
             slots.append(kept)
             store = _aligned((len(names) + kept) * n, dtype)
             for i, name in enumerate(names):
                 with np.errstate(over="ignore"):
-                    store[i * n : (i + 1) * n] = table.columns[name]
+                    store[i * n : (i + 1) * n][places[k]] = table.columns[name]
                 place[list(table.leaves).index(name)] = i
             stores.append(store)
         axes = [leaf.axis for leaf in table.leaves.values()]
@@ -401,13 +410,19 @@ class Population:
                 (self._room, self._extent),
                 (row, layer),
                 (element, activation),
-                self._offsets,
-                self._counts,
+                self._layers,
+                self._lanes,
+                self._scratch(),
             )
         else:
             room, extent = self._room[ROW], self._extent[ROW]
             what = (plan.steps, plan.literal, plan.stretches)
             interpreter.run_rows(*what, self._starts[ROW], share.start, share.stop, room, extent, row)
+
+    def _scratch(self) -> tuple[Array, ...]:
+        """Return what `interpreter.run_ragged` needs beside the values."""
+        n = int(self._room[LAYER])
+        return np.empty(n), np.empty(n), np.empty(n), np.empty(n, self._fine_dtype), np.empty(n)
 
     def _shared(self, plan: _Plan, out: Array) -> None:
         """Run a plan, its blocks shared out over the threads; `out` is flat."""
@@ -443,15 +458,10 @@ def _shares(n: int, parts: int) -> Iterator[range]:
         yield range(k * n // parts, (k + 1) * n // parts)
 
 
-def _groups(table: StatTable) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return offsets and counts as `interpreter.run_ragged` wants them; empty ones for axes not there."""
-    row_layer = np.asarray(table.offsets.get("layer", np.zeros(table.n_rows + 1)), np.int64)
-    nothing = np.zeros(int(row_layer[-1]) + 1 if len(row_layer) else 1, np.int64)
-    element, activation = (
-        np.asarray(table.offsets.get(axis, nothing), np.int64) for axis in ("element", "activation")
-    )
-    counts = tuple(
-        np.asarray(table.counts.get(axis, np.zeros(0)), np.float64)
-        for axis in ("layer", "element", "activation")
-    )
-    return (row_layer, element, activation, element[row_layer], activation[row_layer]), counts
+def _groups(table: StatTable, axis: Axis, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the first entry of all `n` groups and the end, and their true numbers of entries.
+
+    All 0 if the table lacks the axis.
+    """
+    offsets = np.asarray(table.offsets.get(axis, np.zeros(n + 1)), np.int64)
+    return offsets, np.asarray(table.counts.get(axis, np.zeros(n)), np.float64)

@@ -25,6 +25,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
+from numba.np.numpy_support import carray
 
 from proxygraph.jit import jit
 
@@ -70,6 +71,35 @@ def _call(builder: Any, name: str, args: Any) -> Any:
     kind = args[0].type
     function_type = ir.FunctionType(kind, [kind] * len(args))
     return builder.call(builder.module.declare_intrinsic(name, [kind], function_type), args)
+
+
+@_intrinsic
+def address(typing_context: Any, array: Any, entry: Any) -> Any:
+    """Return the address of an entry of a contiguous array."""
+    kind: Any = types.CPointer(array.dtype)  # type: ignore[no-untyped-call]
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        index = args[1] if args[1].type == ir.IntType(64) else builder.sext(args[1], ir.IntType(64))
+        return builder.gep(data, [index])
+
+    return kind(array, entry), code
+
+
+@_intrinsic
+def moved(typing_context: Any, pointer: Any, entries: Any) -> Any:
+    """Return the address so many entries further."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), code
+
+
+@jit(inline="always")
+def bare(array: Any) -> Any:
+    """Return a contiguous array whose references are not counted; something else must keep it alive."""
+    return carray(address(array, 0), array.shape)
 
 
 @_intrinsic

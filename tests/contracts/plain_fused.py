@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxygraph.kernels.fused import FusedKernel, arguments, plus
+from proxygraph.kernels.fused import FusedKernel, arguments, plus, plus_product
 from proxygraph.kernels.reference import require_leaves
 from proxygraph.program import Program
 from proxygraph.table import StatTable
@@ -43,6 +43,7 @@ class PlainFused:
             for formula, out in zip(self.fused.formulas, result, strict=True):
                 # numpy's functions on scalars stand for math's, which raise instead of giving inf or NaN
                 namespace: dict[str, Any] = {"np": _Scalars(), "math": np, "vec": np, "plus": plus}
+                namespace["plus_product"] = plus_product
                 exec(compile(formula.text, formula.name, "exec"), namespace)
                 namespace[formula.name](out, 0, table.n_rows, *arguments(formula, table))
         return result

@@ -110,7 +110,8 @@ def test_a_table_of_rows_only():
     dags = [
         parse(f, leaves) for f in ("x", "2.5", "sin(x) * y + 3", "max(x, y**2) / exp(x)", "log(-1)", "1/0")
     ]
-    np.testing.assert_array_equal(ColumnKernel(table)(dags), ReferenceKernel(lower(dags))(table))
+    # numpy's sin differs in the last place between arrays in pieces and whole ones where it has wide vectors
+    np.testing.assert_allclose(ColumnKernel(table)(dags), ReferenceKernel(lower(dags))(table), rtol=1e-14)
 
 
 def test_no_formulas():
