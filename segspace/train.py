@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxygraph.command import console, reporting, run_command
+from proxygraph.command import console, reporting, run_command, stopping
 from proxygraph.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,7 +108,7 @@ def trained(
     folder = RunFolder(out)
     folder.check_free(resume)
     screen = console()
-    with reporting(screen) as report, _stopping() as stop:
+    with reporting(screen) as report, stopping() as stop:
         training = _prepared(config, dataset, device, workers, report)
         folder = RunFolder.create(out, config, resume)  # only now: what cannot be trained leaves no folder
         header = _header(config, dataset, training)
@@ -265,24 +263,6 @@ def _conclude(
         "environment": environment(threads or torch.get_num_threads()),
     }
     folder.write("result.json", json.dumps(result, indent=2) + "\n")
-
-
-@contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Yield whether Ctrl-C was pressed; a second one interrupts at once."""
-    asked = False
-
-    def ask(signum: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def main() -> None:
