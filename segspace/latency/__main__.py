@@ -1,4 +1,4 @@
-"""``python -m segspace.latency build|predict|check|measure``: make, ask and test a table; time whole networks."""
+"""``python -m segspace.latency build|predict|check|measure``: make, ask, test a table; time networks."""
 
 from __future__ import annotations
 

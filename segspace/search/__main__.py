@@ -79,7 +79,7 @@ def search(
     job = Job(
         preset=_preset(space),
         size=pixels,
-        classes=classes or _classes_of(data),
+        classes=_classes(classes, data),
         table=path,
         formula=dag.to_json(),
         data=data,
@@ -272,11 +272,16 @@ def _preset(space: str) -> str:
     return preset
 
 
-def _classes_of(data: str) -> int:
-    """Return the number of classes of a data set, or of the generated scenes."""
+def _classes(asked: int, data: str) -> int:
+    """Return the number of classes: what is asked for, else that of the data set or the generated scenes."""
     from segspace.datasets import open_dataset
 
-    return len(open_dataset(data or "streetscenes").classes)
+    if asked and not data:
+        return asked
+    there = len(open_dataset(data or "streetscenes").classes)
+    if asked not in (0, there):
+        raise ConfigError(f"--classes {asked}: {data} has {there} classes")
+    return there
 
 
 def main() -> None:

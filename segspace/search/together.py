@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from proxygraph.dag import Dag
-from proxygraph.errors import ConfigError
 from proxygraph.stats.request import DEFINITIONS, digest
 from segspace.batches import photographs, scenes
 from segspace.datasets import open_dataset
@@ -70,19 +69,14 @@ class Job:
         Raises
         ------
         ConfigError
-            If something of it is not in order, or the pictures have other classes.
+            If something of it is not in order.
         """
         torch.set_num_threads(1)  # sums keep their order: a score does not depend on the machine's load
         dag = Dag.from_json(self.formula)
         space = Segmenters(self.preset, LatencyTable.load(self.table), self.size, self.classes)
         space.table.calibration(self.size, self.classes)  # without one no cost is known: say so now
         if self.data:
-            dataset = open_dataset(self.data)
-            if len(dataset.classes) != self.classes:
-                raise ConfigError(
-                    f"--classes {self.classes}: {dataset.name} has {len(dataset.classes)} classes"
-                )
-            batches = photographs(dataset, BATCHES, self.score_size)
+            batches = photographs(open_dataset(self.data), BATCHES, self.score_size)
         else:
             batches = scenes(BATCHES, self.score_size)
         scorer = Scorer(dag, partial(_network, self.classes, self.rules.seed), batches, segmentation_loss)
