@@ -129,18 +129,18 @@ def test_going_on_equals_one_run(sampler: str, tmp_path: Path) -> None:
 
 
 def test_search_beats_random() -> None:
-    """Of 10 ** 12 networks 150 are scored; the cost holds back what the score wants."""
+    """Of 10 ** 12 networks 400 are scored; the cost holds back what the score wants."""
 
     def weighted(arch: str) -> float:
         return float(sum(k * int(digit) for k, digit in enumerate(arch)))
 
-    best: dict[str, list[float]] = {}
-    for sampler, seed in itertools.product(SAMPLERS, range(3)):
+    best = dict.fromkeys(SAMPLERS, 0.0)
+    for sampler, seed in itertools.product(SAMPLERS, range(2)):
         study = memory()
-        explore(study, Digits(length=12), weighted, rules(sampler, 60.0, seed), 150)
-        best.setdefault(sampler, []).append(max(c.score for c in candidates(study) if c.score is not None))
-    assert min(best["nsga2"]) > max(best["random"])
-    assert min(best["evolution"]) > max(best["random"])
+        explore(study, Digits(length=12), weighted, Rules(sampler, 20, 60.0, seed), 400)
+        best[sampler] += max(c.score for c in candidates(study) if c.score is not None) / 2
+    assert best["nsga2"] > best["random"]
+    assert best["evolution"] > best["random"]
 
 
 def test_nothing_is_scored_twice_side_by_side(tmp_path: Path) -> None:
