@@ -164,7 +164,7 @@ def _searched(
             report("candidates", min(len(found), trials), trials)
             if time.monotonic() - last > _LINE_SECONDS:
                 last = time.monotonic()
-                screen.print(_line(found, (len(found) - before) / (last - begin)))
+                screen.print(_line(found, (len(found) - before) / (last - begin)), soft_wrap=True)
 
         why = run(
             job,
