@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxygraph.command import console, reporting, run_command, stopping
+from proxygraph.command import console, reporting, run_command
 from proxygraph.errors import BackendUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def _searched(
     job: Job, prepared: Prepared, trials: int, processes: int, time_budget: float, screen: Console
 ) -> tuple[str, float]:
     """Search, show how it goes, return why it ended and after how many seconds."""
+    from segspace.resumable import stopping
     from segspace.search.study import candidates, open_study
     from segspace.search.together import search as run
 
