@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from proxygraph.command import run_command
 
 if TYPE_CHECKING:
     from proxygraph.dag import Dag
-    from proxygraph.table import StatTable
+    from proxygraph.leaves import Leaf
 
 
 def score(
@@ -32,7 +33,7 @@ def score(
     from proxygraph.table import StatTable
 
     data = StatTable.load(table)
-    dag = read_formula(formula, data)
+    dag = read_formula(formula, data.leaves)
     (values,) = compile_kernel(lower([dag]), backend)(data)
     content = csv_text(
         [{"row": row, "value": repr(float(v))} for row, v in zip(data.rows, values, strict=True)]
@@ -43,8 +44,8 @@ def score(
         RunFolder(out.parent).write(out.name, content)
 
 
-def read_formula(formula: str, data: StatTable) -> Dag:
-    """Return the formula that is named: a run's best, a proxy of the zoo, or text over the table's leaves."""
+def read_formula(formula: str, leaves: Mapping[str, Leaf]) -> Dag:
+    """Return the formula that is named: a run's best, a proxy of the zoo, or text over these leaves."""
     from proxygraph.export import formula_of
     from proxygraph.infix import parse
     from proxygraph.run import RunFolder
@@ -54,7 +55,7 @@ def read_formula(formula: str, data: StatTable) -> Dag:
         return ZOO[formula].dag
     if "(" not in formula and Path(formula).is_dir():
         return formula_of(RunFolder(Path(formula)).read("result.json").get("best", {}), Path(formula))
-    return parse(formula, data.leaves)
+    return parse(formula, leaves)
 
 
 def main() -> None:

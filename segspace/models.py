@@ -19,7 +19,8 @@ def build(text: str, classes: int, *, seed: int = 0) -> nn.Module:
     ----------
     text : str
         ``rtseg:PRESET:CODES``; ``transnas101:64-41414-a_bc_def``, the published width; or
-        ``streetscenes:64-41414-a_bc_def``, the same cell at the width of the ``streetscenes`` table.
+        ``streetscenes:64-41414-a_bc_def``, the same cell at the width of the ``streetscenes`` table; or
+        ``enet``, ``fastscnn``, ``bisenetv2:WIDTH``, ``ddrnet:WIDTH`` (`segspace.baselines`).
     classes : int
         Number of output channels.
     seed : int
@@ -48,5 +49,12 @@ def build(text: str, classes: int, *, seed: int = 0) -> nn.Module:
 
         shape = REDUCED if space == "streetscenes" else {}
         return build(Arch.parse(rest), classes=classes, seed=seed, **shape)
+    from segspace.baselines import NAMES, baseline
+
+    if space in NAMES:
+        return baseline(text, classes, seed=seed)
     shown = text if len(text) <= 60 else f"{text[:57]}..."
-    raise UnknownName(f"arch {shown!r}: expected rtseg:..., transnas101:... or streetscenes:...")
+    raise UnknownName(
+        f"arch {shown!r}: expected rtseg:..., transnas101:..., streetscenes:... or a baseline: "
+        f"{', '.join(sorted(NAMES))}"
+    )

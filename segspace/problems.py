@@ -161,6 +161,8 @@ def camvid(argument: str, *, report: Report) -> Problem:
     ConfigError
         If the table is not there, or the folder's files are not in order.
     """
+    from segspace.batches import photographs, scenes
+    from segspace.datasets import open_dataset
     from segspace.losses import segmentation_loss
     from segspace.measured import read_rows
     from segspace.models import build
@@ -177,7 +179,9 @@ def camvid(argument: str, *, report: Report) -> Problem:
     size, classes = found["settings"]["recipe"]["size"], len(found["classes"])
     how = Measurement(classes=classes)
     counts = [how.images if i == 0 else max(1, how.images // 2) for i in range(how.batches)]
-    batches = _photographs(Path(argument), counts, size) if argument else _scenes(counts, *size)
+    batches = (
+        photographs(open_dataset(f"camvid:{argument}"), counts, size) if argument else scenes(counts, size)
+    )
     recipe = json.dumps({"version": NETWORKS_VERSION, "space": "rtseg", "classes": classes})
     networks = [(arch, partial(build, arch, classes)) for arch in measured]
     table = _collected(networks, batches, segmentation_loss, how.samples, recipe, report)
@@ -189,6 +193,7 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
     """Return the statistics of micro networks, from the cache where they are there already."""
     import torch
 
+    from segspace.batches import scenes
     from segspace.transnas101 import build
 
     counts = [how.images if i == 0 else max(1, how.images // 2) for i in range(how.batches)]
@@ -201,7 +206,7 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
     }
     recipe = json.dumps({"version": NETWORKS_VERSION, **shape}, sort_keys=True)
     networks = [(str(arch), partial(build, arch, **shape)) for arch in archs]
-    batches = _scenes(counts, how.size, how.size)
+    batches = scenes(counts, (how.size, how.size))
     return _collected(networks, batches, torch.nn.functional.cross_entropy, how.samples, recipe, report)
 
 
@@ -236,34 +241,6 @@ def _collected(
             executor=pool,
             progress=lambda done, _: report(what, done, total),
         )
-
-
-def _scenes(counts: Sequence[int], height: int, width: int) -> list[tuple[Tensor, Tensor]]:
-    """Return batches of generated street scenes, of so many pictures each."""
-    import torch
-
-    from segspace import streetscenes as scenes
-
-    drawn = [scenes.batch(1000 + i, n, height, width) for i, n in enumerate(counts)]
-    return [(torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in drawn]
-
-
-def _photographs(folder: Path, counts: Sequence[int], size: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Return batches of CamVid's training pictures, spread over the split, none twice."""
-    import torch
-
-    from segspace.augment import normalised
-    from segspace.datasets import Pictures, open_dataset
-
-    wanted = (size[0], size[1])
-    kept = Pictures(open_dataset(f"camvid:{folder}").split("train"), lambda _: wanted, lambda _: wanted)
-    order = np.random.default_rng(1000).permutation(len(kept))[: sum(counts)].tolist()
-    batches = []
-    for n in counts:
-        chosen, order = [kept[i] for i in order[:n]], order[n:]
-        images = torch.stack([image for image, _ in chosen]).permute(0, 3, 1, 2).float() / 255
-        batches.append((normalised(images), torch.stack([labels for _, labels in chosen]).long()))
-    return batches
 
 
 def _classes() -> Sequence[str]:

@@ -21,7 +21,13 @@ Report = Any
 
 
 def train(
-    arch: Annotated[str, typer.Argument(help="Arch text: rtseg:..., transnas101:... or streetscenes:...")],
+    arch: Annotated[
+        str,
+        typer.Argument(
+            help="Arch text: rtseg:..., transnas101:..., streetscenes:..., enet, fastscnn, bisenetv2:WIDTH "
+            "or ddrnet:WIDTH."
+        ),
+    ],
     data: Annotated[
         str, typer.Option(help="camvid:DIR, cityscapes:DIR or streetscenes[:HxW][?train=N&val=N].")
     ] = "streetscenes",

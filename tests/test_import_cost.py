@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "numba", "sympy", "sklearn")
+HEAVY = ("torch", "numba", "sympy", "sklearn", "optuna", "sqlalchemy")
 
 
 def heavy_modules_after(statement: str) -> list[str]:
@@ -25,3 +25,7 @@ def test_import_proxygraph_loads_nothing_heavy():
 
 def test_the_check_can_fail():
     assert heavy_modules_after("import proxygraph, sympy") == ["sympy"]
+
+
+def test_the_search_command_loads_its_libraries_when_it_runs():
+    assert heavy_modules_after("import segspace.search.__main__") == []

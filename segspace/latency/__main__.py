@@ -1,4 +1,4 @@
-"""``python -m segspace.latency build|predict|check``: make a table of latencies, ask it, test it."""
+"""``python -m segspace.latency build|predict|check|measure``: make, ask, test a table; time networks."""
 
 from __future__ import annotations
 
@@ -184,6 +184,55 @@ def check(
         draw_picture(report, plot, kind)
 
 
+def measure(
+    archs: Annotated[list[str], typer.Argument(help="Networks of any space, or baselines.")],
+    runtime: Annotated[str, typer.Option(help="eager, onnxruntime, openvino, compile or cuda.")] = "eager",
+    threads: Annotated[int, typer.Option(help="Threads of one run.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images per run.", min=1)] = 1,
+    size: ImageSize = "120x160",
+    classes: Classes = 11,
+    rounds: Rounds = 50,
+    seed: Seed = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the records to this file.")] = None,
+    busy_ok: BusyOk = False,
+) -> None:
+    """Measure whole networks that take turns: ms, images per second, parameters, multiply-accumulates.
+
+    Example: python -m segspace.latency measure enet fastscnn bisenetv2:0.25 ddrnet:0.25 --size 64x96
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from proxygraph.run import RunFolder
+    from segspace.cost import cost
+    from segspace.latency.build import measure_networks
+    from segspace.latency.load import machine_load, refuse_if_busy
+    from segspace.latency.runtimes import runtime as find
+    from segspace.latency.table import Setting
+    from segspace.models import build as network
+
+    pixels, runner = _size(size), find(runtime, threads)
+    costs = [cost(network(arch, classes), pixels) for arch in archs]
+    if warning := refuse_if_busy(machine_load(), busy_ok):
+        _warner()(warning)
+    records = measure_networks(archs, pixels, classes, runner, batch, rounds, seed)
+    setting = Setting.of(runner, batch)
+    print(f"{setting}, {size}, {classes} classes, {rounds} rounds in turns; images/s of the median")
+    print("median ms     p10     p90  images/s  params (k)  MACs (M)  network")
+    for arch, spent, one in zip(archs, costs, records, strict=True):
+        print(
+            f"{one.median:9.3f} {one.p10:7.3f} {one.p90:7.3f} {1e3 * batch / one.median:9.1f} "
+            f"{spent.params / 1e3:11.1f} {spent.macs / 1e6:9.1f}  {arch}"
+        )
+    if json is not None:
+        rows = [
+            {"arch": arch, **asdict(one), "params": spent.params, "macs": spent.macs}
+            for arch, spent, one in zip(archs, costs, records, strict=True)
+        ]
+        found = {"setting": asdict(setting), "size": pixels, "classes": classes, "networks": rows}
+        RunFolder(json.parent).write(json.name, dumps(found, indent=1) + "\n")
+
+
 def draw(space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
     """Return networks of all costs, see `Space.stratified`."""
     import numpy as np
@@ -253,7 +302,7 @@ def _interruptible(table: Path) -> Iterator[None]:
 
 def main() -> None:
     """Run the command."""
-    run_command(build, "python -m segspace.latency", predict, check)
+    run_command(build, "python -m segspace.latency", predict, check, measure)
 
 
 if __name__ == "__main__":

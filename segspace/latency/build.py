@@ -153,13 +153,20 @@ def add_networks(
 
 
 def measure_networks(
-    archs: Sequence[Arch], size: Size, classes: int, runtime: Runtime, batch: int, rounds: int, seed: int = 0
+    archs: Sequence[Arch | str],
+    size: Size,
+    classes: int,
+    runtime: Runtime,
+    batch: int,
+    rounds: int,
+    seed: int = 0,
 ) -> list[Record]:
-    """Return the latency of whole networks that take turns, untrained weights."""
-    from segspace.rtseg.network import build
+    """Return the latency of whole networks of any space, untrained weights; they take turns."""
+    from segspace.models import build
 
     image = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(0))
-    runs = {k: runtime.session(build(a, classes, seed=k).eval(), (image,)).run for k, a in enumerate(archs)}
+    networks = [build(str(arch), classes, seed=k).eval() for k, arch in enumerate(archs)]
+    runs = {k: runtime.session(network, (image,)).run for k, network in enumerate(networks)}
     seconds, reference = _with_reference(runs, rounds, runtime, np.random.default_rng(seed))
     return [Record.of(seconds[k], reference) for k in range(len(archs))]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 EXPANSION: Final = 4
-"""Of the inverted residual: hidden channels per input channel."""
+"""Of the space's inverted residual: hidden channels per input channel."""
 
 
 def resized(x: Tensor, height: int, width: int) -> Tensor:
@@ -71,9 +71,9 @@ class InvertedResidual(nn.Module):
     Sandler et al., MobileNetV2, CVPR 2018.
     """
 
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int = EXPANSION) -> None:
         super().__init__()
-        hidden = EXPANSION * c_in
+        hidden = expansion * c_in
         self.expand = conv_bn(c_in, hidden, 1)
         self.depthwise = conv_bn(hidden, hidden, 3, stride=stride, groups=hidden)
         self.project = conv_bn(hidden, c_out, 1, relu=False)

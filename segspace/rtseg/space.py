@@ -183,6 +183,23 @@ class Space:
         neighbours = self.neighbours(arch)
         return neighbours[int(rng.integers(len(neighbours)))] if neighbours else arch
 
+    def crossover(self, one: Arch, other: Arch, rng: np.random.Generator) -> Arch:
+        """Return a network that continues each path of one parent, from some layer on, as the other does.
+
+        Which parent begins is drawn for every path, as is the layer, so that whole paths are inherited too.
+        Skips that become identities are left out. `one` if no network of the space came out in eight draws.
+        """
+        for _ in range(8):
+            paths = []
+            for pair in zip(one.paths, other.paths, strict=True):
+                first, second = pair if rng.random() < 0.5 else pair[::-1]
+                cut = int(rng.integers(max(map(len, pair)) + 1))
+                paths.append(first[:cut] + second[cut:])
+            child = without_identities(self.settings, paths)
+            if not fault_of(self.settings, child):
+                return Arch(self.settings, *child)
+        return one
+
     @cached_property
     def _weights(self) -> list[float]:
         total = self.count()

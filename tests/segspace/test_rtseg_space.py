@@ -194,3 +194,20 @@ def test_stratified_samples_that_cannot_be_had() -> None:
         TINY.stratified(5, rng, macs=(1e12, 2e12))
     with pytest.raises(ConfigError, match="n = 0"):
         TINY.stratified(0, rng)
+
+
+def test_crossover_continues_one_parent_by_the_other() -> None:
+    """Every child is a network of the space, its layers are the parents', and both parents show."""
+    space, rng = Space.preset("tiny"), np.random.default_rng(3)
+    mixed = 0
+    for _ in range(60):
+        one, other = space.diverse(rng), space.diverse(rng)
+        child = space.crossover(one, other, rng)
+        assert Arch.parse(str(child)) == child
+        for path, a, b in zip(child.paths, one.paths, other.paths, strict=True):
+            assert set(path) <= {*a, *b}
+            assert len(path) <= max(len(a), len(b))
+        mixed += child not in (one, other)
+    assert mixed > 40
+    same = space.diverse(rng)
+    assert space.crossover(same, same, rng) == same

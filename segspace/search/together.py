@@ -1,0 +1,166 @@
+"""One search of the real-time segmenters in one or several processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from proxygraph.dag import Dag
+from proxygraph.stats.request import DEFINITIONS, digest
+from segspace.batches import photographs, scenes
+from segspace.datasets import open_dataset
+from segspace.latency.table import LatencyTable, Size
+from segspace.losses import segmentation_loss
+from segspace.models import build
+from segspace.search.scoring import BATCHES, Scorer, needs_pictures
+from segspace.search.space import Segmenters
+from segspace.search.study import Candidate, Rules, explore, open_study
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
+PATIENCE: Final = 120.0
+"""Seconds that the other processes get to finish their candidates."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a process needs to take part in a search; pickles.
+
+    Attributes
+    ----------
+    preset, size, classes
+        Of the space, and of the images that latency is of.
+    table : Path
+        Latency table.
+    formula : dict
+        The proxy, as `Dag.to_json` has it.
+    data : str
+        Data set whose training pictures statistics are taken on; empty: generated street scenes.
+    score_size : (int, int)
+        Height and width of these pictures.
+    rules : Rules
+        How networks are proposed.
+    url, study : str
+        Database and name of the study.
+    """
+
+    preset: str
+    size: Size
+    classes: int
+    table: Path
+    formula: dict[str, Any]
+    data: str
+    score_size: Size
+    rules: Rules
+    url: str
+    study: str
+
+    def prepared(self) -> Prepared:
+        """Load the table, draw or read the pictures, compile the formula.
+
+        Raises
+        ------
+        ConfigError
+            If something of it is not in order.
+        """
+        torch.set_num_threads(1)  # sums keep their order: a score does not depend on the machine's load
+        dag = Dag.from_json(self.formula)
+        space = Segmenters(self.preset, LatencyTable.load(self.table), self.size, self.classes)
+        space.table.calibration(self.size, self.classes)  # without one no cost is known: say so now
+        if self.data:
+            batches = photographs(open_dataset(self.data), BATCHES, self.score_size)
+        else:
+            batches = scenes(BATCHES, self.score_size)
+        scorer = Scorer(dag, partial(_network, self.classes, self.rules.seed), batches, segmentation_loss)
+        line = space.table.calibration(self.size, self.classes)
+        config = {
+            "space": f"rtseg:{self.preset}",
+            "size": list(self.size),
+            "classes": self.classes,
+            "latency": f"{space.table.setting}; {line.slope:.4f} x sum {line.offset:+.4f} ms",
+            "max_latency_ms": self.rules.budget
+            if math.isfinite(self.rules.budget)
+            else None,  # as JSON has it
+            "proxy": dag.key,
+            "pictures": digest(batches) if needs_pictures(dag) else list(self.score_size),
+            "statistics": f"definitions {DEFINITIONS}, torch {torch.__version__}",
+            "sampler": self.rules.sampler,
+            "population": self.rules.population,
+            "seed": self.rules.seed,
+        }
+        return Prepared(space, scorer, config)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job made ready; `config` is what the candidates of a study have in common."""
+
+    space: Segmenters
+    scorer: Scorer
+    config: dict[str, Any]
+
+
+def search(
+    job: Job,
+    prepared: Prepared,
+    trials: int,
+    processes: int,
+    *,
+    stop: Callable[[], bool],
+    told: Callable[[Candidate], None],
+    warn: Callable[[str], None],
+) -> str:
+    """Run a job in this process and in ``processes - 1`` others, return why it ended (see `explore`).
+
+    Parameters
+    ----------
+    job, prepared
+        The job, and what came out of ``job.prepared()``.
+    trials : int
+        Candidates that the study is to have.
+    processes : int
+        With one, equal seeds give equal searches; with more, who is faster decides what is proposed next.
+    stop, told : callable
+        See `explore`; `told` gets the candidates of this process only.
+    warn : callable
+        Gets a line if another process failed; the search goes on without it.
+    """
+    study = open_study(job.url, job.study, prepared.config)
+    context = get_context("spawn")
+    ended = context.Event()
+    others = [
+        context.Process(target=_take_part, args=(job, trials, k, ended), daemon=True)
+        for k in range(1, processes)
+    ]
+    for other in others:
+        other.start()
+    try:
+        return explore(study, prepared.space, prepared.scorer, job.rules, trials, stop=stop, told=told)
+    finally:
+        ended.set()
+        for k, other in enumerate(others, start=1):
+            other.join(PATIENCE)
+            if other.exitcode != 0:
+                warn(f"process {k} ended with code {other.exitcode}; what it had scored is kept")
+
+
+def _take_part(job: Job, trials: int, worker: int, ended: Event) -> None:
+    """Run a job in a process of its own; Ctrl-C is the first process's business."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepared = job.prepared()
+    study = open_study(job.url, job.study, prepared.config)
+    explore(study, prepared.space, prepared.scorer, job.rules, trials, worker=worker, stop=ended.is_set)
+
+
+def _network(classes: int, seed: int, arch: str) -> torch.nn.Module:
+    return build(arch, classes, seed=seed)
