@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.console import Console
 from proxygraph.command import reporting
 from proxygraph.display import result_table
 from proxygraph.errors import ConfigError
-from proxygraph.finish import Finalist, baselines, choose, finalists, tested
+from proxygraph.finish import Finalist, baselines, choose, finalists, row_scores, tested
 from proxygraph.infix import text
 from proxygraph.islands import IslandsState
 from proxygraph.latex import formula_tex
@@ -36,10 +37,19 @@ def finished(
     screen: Console,
     quiet: bool,
     hurry: Callable[[], bool],
-) -> tuple[dict[str, Any], Finalist]:
-    """Choose among what keeps the limits, on validation, then test once; return ``result.json``.
+) -> tuple[dict[str, Any], Finalist, list[dict[str, str]]]:
+    """Choose among what keeps the limits, on validation, then test once.
 
     `hurry` leaves out sympy and tuned constants; the `worker`, for sympy, is closed.
+
+    Returns
+    -------
+    dict
+        ``result.json``.
+    Finalist
+        The best one.
+    list of dict
+        ``scores.csv``: what front and baselines say about rows (`row_scores`).
     """
     state = outcome.state
     with reporting(screen) as report:
@@ -55,9 +65,11 @@ def finished(
         best, front = choose(candidates, judge)
         front = [tested(one, judge, problem, split) for one in front]
         compared = baselines(judge, problem, split)
+        named = {f"size {one.dag.size}": one.dag for one in front} | {name: one.dag for name, one in compared}
+        scores = row_scores(named, problem, split)
     best = next(one for one in front if one.dag.key == best.dag.key)
     counters = state.counters
-    return {
+    result = {
         "problem": {
             "name": problem.name,
             "target": problem.target_name,
@@ -84,10 +96,17 @@ def finished(
             "stopped": outcome.reason,
         },
         "environment": environment(settings["threads"]),
-    }, best
+    }
+    return result, best, scores
 
 
-def store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: IslandsState) -> None:
+def store(
+    folder: RunFolder,
+    result: dict[str, Any],
+    best: Finalist,
+    scores: list[dict[str, str]],
+    state: IslandsState,
+) -> None:
     """Write the files of the result."""
     provenance = {
         "problem": result["problem"]["name"],
@@ -102,6 +121,7 @@ def store(folder: RunFolder, result: dict[str, Any], best: Finalist, state: Isla
     ]
     folder.write("result.json", json.dumps(result, indent=2) + "\n")
     folder.write("hall_of_fame.csv", csv_text(hall))
+    folder.write("scores.csv", csv_text(scores))
     folder.write("formula.tex", formula_tex(best.dag, provenance=provenance))
     folder.write(
         "formula.py", formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"])
@@ -123,5 +143,6 @@ def announce(screen: Console, result: dict[str, Any], best: Finalist, folder: Ru
         ("LaTeX", result["best"]["latex"]),
         ("Python", folder.path / "formula.py"),
         ("all results", folder.path / "result.json"),
+        ("report", f"python -m proxygraph.report {quote(str(folder.path))} --open"),
     ):
         screen.print(f"{name}: {value}", markup=False, soft_wrap=True)

@@ -227,7 +227,7 @@ def evolve(
             quiet=quiet,
         )
     with _interruptible() as wish:  # one Ctrl-C only makes the rest shorter; the result is written
-        result, best = finished(
+        result, best, scores = finished(
             outcome,
             problem,
             split,
@@ -239,7 +239,7 @@ def evolve(
             screen=screen,
             hurry=lambda: wish[0],
         )
-        store(folder, result, best, outcome.state)
+        store(folder, result, best, scores, outcome.state)
     announce(screen, result, best, folder, judge.metric)
 
 

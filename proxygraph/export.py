@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from proxygraph.dag import Dag
 
 PARTS = ("train", "validation", "test")
-FORMATS = ("text", "latex", "python", "torch", "sympy", "json", "dot")
+FORMATS = ("text", "latex", "mathml", "python", "torch", "sympy", "json", "dot")
 
 
 def export(
@@ -25,7 +25,7 @@ def export(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
 ) -> None:
-    """Print a formula of a run as text, LaTeX, a Python file, sympy, JSON or Graphviz.
+    """Print a formula of a run as text, LaTeX, MathML, a Python file, sympy, JSON or Graphviz.
 
     Example: python -m proxygraph.export runs/first --format latex
     """
@@ -95,6 +95,10 @@ def rendered(dag: Dag, format: str, entry: dict[str, Any], *, tabular: bool) -> 
         from proxygraph.latex import latex
 
         return latex(dag)
+    if format == "mathml":
+        from proxygraph.mathml import mathml
+
+        return mathml(dag)
     if format in ("python", "torch"):
         from proxygraph.torch_source import formula_python
 

@@ -42,6 +42,8 @@ LOSS_SLACK = 1.5
 """The parsimony rule takes no formula whose loss is that many times the least."""
 PARTS = ("train", "validation", "test")
 SEEN = PARTS[:2]
+KEPT_ROWS = 2000
+"""Rows whose scores a run keeps, for plots."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,3 +322,41 @@ def baselines(objective: Objective, problem: Problem, split: Split) -> list[tupl
         (proxy.name, measured(proxy.dag, objective, problem, split, PARTS))
         for proxy in zoo.available(problem.table.leaves if problem.table.offsets else {})
     ]
+
+
+def row_scores(
+    formulas: Mapping[str, Dag], problem: Problem, split: Split, most: int = KEPT_ROWS
+) -> list[dict[str, str]]:
+    """Return what formulas say about rows, one dict per row: id, part of the split, target, one value each.
+
+    Parameters
+    ----------
+    formulas : mapping of str to Dag
+        By the name their values are to have.
+    problem : Problem
+    split : Split
+    most : int
+        Of more rows than these, as many of every part are taken as are its share, evenly spaced.
+
+    Returns
+    -------
+    list of dict
+        ``row``, ``part``, ``target`` and the names, nine significant digits; empty where not finite.
+    """
+    found: list[dict[str, str]] = []
+    share = min(1.0, most / problem.table.n_rows)
+    for part in PARTS:
+        rows: Rows = getattr(split, part)
+        some = rows[np.linspace(0, len(rows) - 1, max(2, int(share * len(rows)))).astype(int)]
+        values = {name: exact_values(dag, problem.table, some) for name, dag in formulas.items()}
+        for k, i in enumerate(some):
+            numbers = {name: f"{v[k]:.9g}" if np.isfinite(v[k]) else "" for name, v in values.items()}
+            found.append(
+                {
+                    "row": problem.table.rows[i],
+                    "part": part,
+                    "target": f"{problem.target[i]:.9g}",
+                    **numbers,
+                }
+            )
+    return found

@@ -20,11 +20,12 @@ from proxygraph.ops import ADD, ATOM, MUL, OPS, UNARY, Op
 INDEX: Final[Mapping[Axis, str]] = {"element": "i", "activation": "j", "layer": r"\ell"}
 """The index of each axis that reductions run over."""
 
-_RUNS_OVER: Final[Mapping[Axis, str]] = {
+RUNS_OVER: Final[Mapping[Axis, str]] = {
     "element": "entries of a layer's weight",
     "activation": "entries of a layer's output",
     "layer": "layers",
 }
+"""What the index of each axis stands for."""
 _SLOTS: Final[Mapping[str, tuple[int, ...]]] = {"add": (ADD, ADD), "mul": (MUL, MUL), "neg": (MUL,)}
 _OPEN: Final = r"\{|\\left\S{1,2}|,"
 _CLOSE: Final = r"\}|\\right|,"
@@ -72,13 +73,19 @@ def latex_lines(dag: Dag, digits: int | None = None) -> list[str]:
     For displays that know single lines only, such as matplotlib's mathtext.
     """
     names = {i: f"t_{{{name[1:]}}}" for i, name in part_names(dag).items()}
-    parts = _pieces(dag, names, digits)
+    parts, _ = written(dag, names, digits)
     return [parts[-1], *(f"{name} = {parts[i]}" for i, name in names.items())]
 
 
-def _pieces(dag: Dag, names: Mapping[int, str], digits: int | None) -> list[str]:
-    """Return the LaTeX of every node, named parts referred to by name."""
+def written(
+    dag: Dag, names: Mapping[int, str], digits: int | None
+) -> tuple[list[str], list[tuple[bool, ...]]]:
+    """Return the LaTeX of every node, named parts referred to by name, and which arguments stand bare.
+
+    Those that do not stand in brackets; other notations that follow the templates of LaTeX can do the same.
+    """
     parts: list[str] = []
+    bares: list[tuple[bool, ...]] = []
     strength: list[int] = []
     trailing: list[bool] = []  # ends in the argument of a sum sign, which would swallow what follows
     for node in dag.nodes:
@@ -92,7 +99,7 @@ def _pieces(dag: Dag, names: Mapping[int, str], digits: int | None) -> list[str]
             trailing.append(False)
         else:
             op = OPS[node.name]
-            args, last_is_bare = [], False
+            args, bare_args, last_is_bare = [], [], False
             for k, j in enumerate(node.args):
                 place = _place(op, k)
                 named = j in names
@@ -106,6 +113,7 @@ def _pieces(dag: Dag, names: Mapping[int, str], digits: int | None) -> list[str]
                         and not (trailing[j] and place != "last")
                     )
                 )
+                bare_args.append(bare)
                 args.append(piece if bare else rf"\left({piece}\right)")
                 last_is_bare = place == "last" and bare and not named and trailing[j]
             axis = dag.axes[node.args[0]]
@@ -113,7 +121,10 @@ def _pieces(dag: Dag, names: Mapping[int, str], digits: int | None) -> list[str]
             swallows = op.kind == "reduction" and _place(op, 0) == "last"
             strength.append(UNARY if swallows else _strength(op))
             trailing.append(swallows or last_is_bare)
-    return parts
+            bares.append(tuple(bare_args))
+            continue
+        bares.append(())
+    return parts, bares
 
 
 def _place(op: Op, k: int) -> str:
@@ -203,7 +214,7 @@ def formula_tex(
         if leaf.meaning:
             rows.append(f"${leaf_latex(leaf)}$: {escaped(leaf.meaning)}")
     reduced = {dag.axes[n.args[0]] for n in dag.nodes if n.kind == "op" and OPS[n.name].kind == "reduction"}
-    rows += [f"${INDEX[axis]}$: {_RUNS_OVER[axis]}" for axis in INDEX if axis in reduced]
+    rows += [f"${INDEX[axis]}$: {RUNS_OVER[axis]}" for axis in INDEX if axis in reduced]
     head, *legend = rows
     body = " \\\\\n".join([head + (r" \\[2ex]" + "\n" + legend[0] if legend else ""), *legend[1:]])
     return "\n".join(

@@ -71,6 +71,7 @@ def test_a_run_leaves_every_file_of_the_contract(folder: Path) -> None:
         "journal.jsonl",
         "checkpoint.json",
         "hall_of_fame.csv",
+        "scores.csv",
         "formula.tex",
         "formula.py",
         "result.json",
@@ -78,6 +79,13 @@ def test_a_run_leaves_every_file_of_the_contract(folder: Path) -> None:
     result = json.loads((folder / "run" / "result.json").read_text())
     assert set(result) == RESULT_KEYS
     assert result["problem"]["rows"] == {"train": 30, "validation": 15, "test": 15}
+    with (folder / "run" / "scores.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["row", "part", "target", *(f"size {one['size']}" for one in result["front"])]
+    assert [[row[1] for row in rows].count(part) for part in ("train", "validation", "test")] == [30, 15, 15]
+    values = np.array([row[2:] for row in rows if row[1] == "test"], float)
+    front = [one["test"]["rmse"] for one in result["front"]]
+    assert np.sqrt(np.mean((values[:, 1:] - values[:, :1]) ** 2, axis=0)) == pytest.approx(front, rel=1e-6)
     search = result["search"]
     caught = search["duplicates"]["structural"] + search["duplicates"]["algebraic"]
     journal = [json.loads(line) for line in (folder / "run" / "journal.jsonl").read_text().splitlines()]
@@ -220,7 +228,7 @@ def test_ctrl_c_leaves_a_valid_result(folder: Path) -> None:
     assert set(json.loads((folder / "stopped" / "result.json").read_text())) == RESULT_KEYS
 
 
-@pytest.mark.parametrize("form", ["text", "latex", "python", "torch", "sympy", "json", "dot"])
+@pytest.mark.parametrize("form", ["text", "latex", "mathml", "python", "torch", "sympy", "json", "dot"])
 def test_export_knows_every_form(folder: Path, form: str) -> None:
     done = call("export", "run", "--format", form, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from proxygraph.dag import Dag
 from proxygraph.dot import dot
 from proxygraph.infix import parse
 from proxygraph.kernels.fused_source import emit
 from proxygraph.kernels.fused_torch_source import emit_torch
 from proxygraph.latex import formula_tex, latex
 from proxygraph.leaves import Leaf
+from proxygraph.mathml import mathml
+from proxygraph.report.graphs import graph
 from proxygraph.torch_source import formula_python
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
@@ -37,7 +40,7 @@ def _iris() -> str:
     return fused("log(`sepal length (cm)`) * 2 - `petal width (cm)`**0.5", {n: Leaf(n, "row") for n in names})
 
 
-def _latex() -> str:
+def _formulas(printer: Callable[[Dag], str]) -> str:
     formulas = (
         "sum(sum(abs(w * g)))",
         "sum(log(sum(g_mean / g_std)))",
@@ -45,7 +48,7 @@ def _latex() -> str:
         "(sum(depth) + 1.5e-7 * params) * -sum(l2(a - mean(a))**2 / hw)",
         "max((l1(g) - mean(l1(g))) / std(l1(g)))",
     )
-    return "\n\n".join(latex(parse(formula)) for formula in formulas) + "\n"
+    return "\n\n".join(printer(parse(formula)) for formula in formulas) + "\n"
 
 
 def _python(formula: str, *columns: str) -> str:
@@ -69,7 +72,9 @@ GOLDEN: Mapping[str, Callable[[], str]] = {
     "fused_torch_both_axes.txt": partial(
         fused_torch, "mean((l2(a - max(a)) - mean(l2(a))) * std(w * mean(mean(abs(w)))) * numel**-1.5)"
     ),
-    "latex.txt": _latex,
+    "latex.txt": partial(_formulas, latex),
+    "mathml.txt": partial(_formulas, mathml),
+    "report_graph.txt": lambda: graph(parse("sum(mean(w - mean(w)) / (2 * numel))"), "graph") + "\n",
     "formula_tex.txt": lambda: formula_tex(parse("sum(mean(abs(gs * w)))"), {"seed": 0}),
     "dot.txt": lambda: dot(parse("sum(mean(abs(gs * w)) / numel)")) + "\n",
     "python_zico.txt": partial(_python, "sum(log(sum(g_mean / g_std)))"),

@@ -1,0 +1,190 @@
+"use strict";
+// The page is whole without this: all formulas stand below each other, plots and tables link to them.
+// Here one formula of a run is shown at a time, and is marked wherever it occurs.
+(() => {
+  const all = (query, within = document) => [...within.querySelectorAll(query)];
+  const root = document.documentElement;
+  const texts = JSON.parse(document.getElementById("data").textContent);
+  const said = document.getElementById("said");
+  root.classList.add("js");
+
+  // ---- which formula of a run, and which run, is shown
+  const runs = all(".run");
+  const runOf = (id) => document.getElementById(id)?.closest(".run");
+
+  function choose(id, { address = true } = {}) {
+    const run = runOf(id);
+    if (!run) return;
+    for (const article of all(".formula", run)) article.hidden = article.id !== id;
+    for (const one of all("[data-pick]", run)) {
+      const chosen = one.dataset.pick === id;
+      one.classList.toggle("chosen", chosen);
+      if (one.matches(".pick")) one.setAttribute("aria-checked", chosen);
+      else chosen ? one.setAttribute("aria-current", "true") : one.removeAttribute("aria-current");
+    }
+    for (const one of all("[data-row], [data-mark]", run))
+      one.classList.toggle("chosen", (one.dataset.row ?? one.dataset.mark) === id);
+    const picks = all(".pick", run); // one stop of the tab key for the whole plot
+    const at = picks.find((one) => one.dataset.pick === id) ?? picks[0];
+    for (const one of picks) one.setAttribute("tabindex", one === at ? "0" : "-1");
+    if (address) history.replaceState(null, "", `#${id}`);
+  }
+
+  function showRun(id) {
+    for (const run of runs) run.hidden = runs.length > 1 && run.id !== id;
+    for (const row of all("[data-run-row]")) {
+      const chosen = row.dataset.runRow === id;
+      row.classList.toggle("chosen", chosen);
+      const link = row.querySelector("[data-run]");
+      chosen ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+    }
+  }
+
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const go = (element) => {
+    element.scrollIntoView({ block: "start", behavior: calm.matches ? "auto" : "smooth" });
+    element.focus({ preventScroll: true });
+  };
+
+  for (const run of runs) {
+    choose(run.querySelector("[data-best]").id, { address: false });
+    const front = run.querySelector(".front");
+    front.setAttribute("role", "radiogroup");
+    for (const one of all(".pick", front)) one.setAttribute("role", "radio");
+  }
+  function follow() {
+    const target = document.getElementById(location.hash.slice(1));
+    const run = target?.closest(".run");
+    showRun((run ?? runs[0])?.id);
+    if (target?.matches(".formula")) choose(target.id, { address: false });
+  }
+  addEventListener("hashchange", follow);
+  follow();
+
+  document.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const run = event.target.closest("[data-run]");
+    if (run) {
+      event.preventDefault();
+      showRun(run.dataset.run);
+      history.replaceState(null, "", `#${run.dataset.run}`);
+      document.getElementById(run.dataset.run).focus({ preventScroll: true });
+      return;
+    }
+    const pick = event.target.closest("[data-pick]");
+    if (!pick) return;
+    event.preventDefault();
+    choose(pick.dataset.pick);
+    if ("go" in pick.dataset) go(document.getElementById(pick.dataset.pick));
+  });
+
+  // ---- arrow keys go through a plot and through the list beside it
+  const STEP = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+  document.addEventListener("keydown", (event) => {
+    const here = event.target.closest?.("[data-pick]");
+    if (!here || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === " ") {
+      event.preventDefault();
+      here.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+      return;
+    }
+    if (!(event.key in STEP)) return;
+    const group = all("[data-pick]", here.closest(".front, table, .gallery"));
+    const next = group[Math.min(Math.max(group.indexOf(here) + STEP[event.key], 0), group.length - 1)];
+    event.preventDefault();
+    choose(next.dataset.pick);
+    next.focus();
+  });
+
+  // ---- what is pointed at is marked everywhere
+  let hot = [];
+  function mark(elements) {
+    for (const one of hot) one.classList.remove("hot");
+    hot = elements;
+    for (const one of hot) one.classList.add("hot");
+  }
+  document.addEventListener("pointerover", (event) => {
+    const node = event.target.closest("[data-node]");
+    if (node) return mark(all(`[data-node="${node.dataset.node}"]`, node.closest(".formula")));
+    const one = event.target.closest("[data-pick], [data-row], [data-mark]");
+    const id = one && (one.dataset.pick ?? one.dataset.row ?? one.dataset.mark);
+    mark(id ? all(`[data-pick="${id}"], [data-row="${id}"], [data-mark="${id}"]`) : []);
+  });
+
+  // ---- copy
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = Object.assign(document.createElement("textarea"), { value: text });
+      area.className = "unseen";
+      document.body.append(area);
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      if (!done) throw new Error("the browser does not allow it");
+    }
+  }
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const kind = button.dataset.copy;
+    said.textContent = ""; // what is said again must change
+    try {
+      await copy(texts[button.dataset.of][kind]);
+      said.textContent = `Copied as ${kind}`;
+      button.textContent = "copied";
+    } catch (error) {
+      said.textContent = `Not copied: ${error.message}`;
+      button.textContent = "not copied";
+    }
+    setTimeout(() => { button.textContent = kind; }, 1600);
+  });
+
+  // ---- the row under the pointer in a scatter plot; names and numbers are those of the table of rows
+  const PARTS = ["train", "validation", "test"];
+  const rowsOf = new Map();
+  function rows(run) {
+    if (!rowsOf.has(run)) {
+      const found = { train: [], validation: [], test: [] };
+      for (const row of all("[data-rows] tbody tr", run)) found[row.cells[1].textContent.trim()]?.push(row);
+      rowsOf.set(run, found);
+    }
+    return rowsOf.get(run);
+  }
+  function places(plot) {
+    return PARTS.flatMap((part) =>
+      [...(plot.querySelector(`.rows.${part}`)?.getAttribute("d") ?? "").matchAll(/M(\S+) ([\d.-]+?)(?=[hm])/g)]
+        .map(([, x, y], k) => ({ part, k, x: +x, y: +y })));
+  }
+  for (const plot of all(".scatter")) {
+    const tell = plot.closest("figure").querySelector("[data-tell]");
+    const usual = tell.textContent;
+    const article = plot.closest(".formula"), run = plot.closest(".run");
+    const column = 3 + all(".formula", run).indexOf(article);
+    const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    ring.setAttribute("r", "7");
+    ring.setAttribute("class", "ringed");
+    let dots;
+    plot.addEventListener("pointermove", (event) => {
+      dots ??= places(plot);
+      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(plot.getScreenCTM().inverse());
+      let best = null, least = 24 ** 2;
+      for (const dot of dots) {
+        const far = (dot.x - at.x) ** 2 + (dot.y - at.y) ** 2;
+        if (far < least) [best, least] = [dot, far];
+      }
+      ring.remove();
+      tell.textContent = usual;
+      if (!best) return;
+      ring.setAttribute("cx", best.x);
+      ring.setAttribute("cy", best.y);
+      plot.append(ring);
+      const shown = rows(run)[best.part].filter((row) => row.cells[column].textContent.trim() !== "–");
+      const cells = shown[best.k].cells;
+      const text = (i) => cells[i].textContent.trim();
+      tell.textContent = `${text(0)} (${best.part}): target ${text(2)}, formula ${text(column)}`;
+    });
+    plot.addEventListener("pointerleave", () => { ring.remove(); tell.textContent = usual; });
+  }
+})();
