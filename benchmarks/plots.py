@@ -355,11 +355,12 @@ def regression_picture() -> None:
     plt.close(figure)
 
 
-def filled(text: str) -> str:
-    """Return the page with its tables made anew."""
+def filled(text: str, tables: Mapping[str, str]) -> str:
+    """Return the page with these tables in their places; others stay."""
 
     def replaced(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+        name = match[1]
+        return f"<!-- table {name} -->\n{tables[name]}\n<!-- end -->" if name in tables else match[0]
 
     return re.sub(r"<!-- table ([\w ]+) -->\n.*?<!-- end -->", replaced, text, flags=re.DOTALL)
 
@@ -375,7 +376,8 @@ def main() -> None:
     if rows_of("regression"):
         regression_picture()
     page = DOCS / "performance.md"
-    page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+    tables = {name: make() for name, make in TABLES.items()}
+    page.write_text(filled(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
 
 if __name__ == "__main__":
