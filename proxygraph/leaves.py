@@ -7,7 +7,7 @@ A leaf is a named input of formulas, living on an axis. How it is measured on a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -22,6 +22,9 @@ COARSER: Mapping[str, Axis] = MappingProxyType({"element": "layer", "activation"
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One statistic, or one column of a table.
+
+    Words (meaning, source, latex) do not count when leaves are compared: a table stays what it is when they
+    are put better.
 
     Attributes
     ----------
@@ -46,11 +49,11 @@ class Leaf:
     name: str
     axis: Axis
     sign: Sign = "any"
-    meaning: str = ""
-    source: str = ""
+    meaning: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
     cost: Cost = "static"
     labels: bool = False
-    latex: str = ""
+    latex: str = field(default="", compare=False)
 
 
 _SNIP = "Lee et al. 2019, SNIP, arXiv:1810.02340"
