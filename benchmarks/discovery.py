@@ -75,18 +75,18 @@ def rows(options: argparse.Namespace, report: Report) -> list[Row]:
     pairs = [(n, seed) for n in labels for seed in seeds]
     for i, (n, seed) in enumerate(pairs):
         report("runs", i, len(pairs))
-        out = folder / f"{problem.name}-{n}-{seed}-{seconds:g}s"
+        out = folder / f"{problem.name}-{problem.digest[:8]}-{n}-{seed}-{seconds:g}s"
         if not (out / DONE).is_file():
             command = ["--train", str(n), "--seed", str(seed), "--time-budget", str(seconds)]
             command += ["--threads", str(options.threads), *shlex.split(options.options)]
             cpu = searched(source, command, out)
-            found = judged(problem, n, seed, json.loads((out / "result.json").read_text(encoding="utf-8")))
-            write_whole(
-                out / DONE, found | {"labels": n, "seed": seed, "seconds": seconds, "cpu_seconds": cpu}
-            )
+            found = judged(problem, n, seed, read(out / "result.json"))
+            about = {"labels": n, "seed": seed, "seconds": seconds, "options": options.options}
+            write_whole(out / DONE, found | about | {"cpu_seconds": cpu})
+        elif (other := read(out / DONE)["options"]) != options.options:
+            raise ConfigError(f"{out}: was run with the options {other!r}; choose another --variant")
     report("runs", len(pairs), len(pairs))
-    finished = runs_of(folder)
-    return rows_of([run for run in finished if run["problem"] == problem.name])
+    return rows_of([run for run in runs_of(folder) if run["data"] == problem.digest])
 
 
 def kept_problem(source: str, work: Path, report: Report) -> tuple[Problem, str]:
@@ -105,7 +105,7 @@ def kept_problem(source: str, work: Path, report: Report) -> tuple[Problem, str]
 
 def searched(source: str, options: Sequence[str], out: Path) -> float:
     """Run one search to its end, from where it was interrupted; return the CPU seconds it took this time."""
-    resume = ["--resume"] if (out / "checkpoint.json").is_file() else []
+    resume = ["--resume"] if (out / "config.json").is_file() else []
     command = [sys.executable, "-m", "proxygraph.evolve", source, *options, "--out", str(out), *resume]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([*command, "--quiet"], stdout=subprocess.DEVNULL, check=False)
@@ -129,6 +129,7 @@ def judged(problem: Problem, n_train: int, seed: int, result: dict[str, Any]) ->
     target = problem.target[split.test]
     return {
         "problem": problem.name,
+        "data": problem.digest,
         "rows": result["problem"]["rows"],
         "formula": {key: best[key] for key in ("infix", "latex", "size", "train", "validation", "test")},
         "front": [
@@ -160,6 +161,12 @@ def tested(scores: Floats, target: Floats) -> dict[str, Any]:
 def finite_or_none(values: Floats) -> list[float | None]:
     """Return numbers as JSON can hold them."""
     return [float(v) if np.isfinite(v) else None for v in values]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
@@ -219,7 +226,7 @@ def learnt(problem: Problem, split: Split, seed: int) -> dict[str, Floats]:
 
 def runs_of(folder: Path) -> list[dict[str, Any]]:
     """Return the finished runs of a folder."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*/{DONE}"))]
+    return [read(path) for path in sorted(folder.glob(f"*/{DONE}"))]
 
 
 def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
@@ -248,6 +255,7 @@ def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
                 "better": [test["better"] for test in tests],
                 "invalid": [test["invalid"] for test in tests],
                 "rows": same[0]["rows"],
+                "data": same[0]["data"],
             }
             if engine == "formula":
                 about |= {

@@ -14,6 +14,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from benchmarks import discovery, handmade, plots, proxies
 from proxygraph.dag import Dag
+from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
 from proxygraph.problem import Problem
 from proxygraph.table import StatTable
@@ -203,6 +204,10 @@ def test_every_run_is_made_once(tmp_path: Path, no_search: list[list[str]]) -> N
     more = discovery.rows(protocol(tmp_path, seeds=[0, 1, 2]), silent)
     assert len(no_search) == 6
     assert more[0]["seeds"] == [0, 1, 2]
+    with pytest.raises(
+        ConfigError, match="was run with the options '--max-size 9'; choose another --variant"
+    ):
+        discovery.rows(protocol(tmp_path, options=""), silent)
 
 
 def test_the_good_formulas_of_runs() -> None:
