@@ -151,16 +151,18 @@ def receptive_share(subject: Subject, output: Any, at: Tensor | None) -> float:
     ----------
     subject : Subject
     output : Any
-        Of the network; NaN unless it is a map.
+        Of the network; NaN unless it is a map, 0 if it does not depend on the input.
     at : Tensor or None, shape (images, channels, height, width)
         Input that the output was computed from; NaN without it. The graph of the pass is kept.
     """
     maps = first_tensor(output)
-    if at is None or at.dim() != 4 or maps is None or maps.dim() != 4 or not maps.requires_grad:
+    if at is None or at.dim() != 4 or maps is None or maps.dim() != 4:
         return math.nan
+    if not maps.requires_grad:
+        return 0.0
     centre = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2].sum()
     (gradient,) = subject.differentiate([centre], [at], keep=True)
-    return math.nan if gradient is None else spread(gradient)
+    return 0.0 if gradient is None else spread(gradient)
 
 
 def spread(gradient: Tensor) -> float:

@@ -99,6 +99,13 @@ def test_receptive_share(found: dict[str, np.ndarray]) -> None:
     assert 0 < found["receptive"][0] < 1
 
 
+def test_a_network_without_a_path_sees_nothing() -> None:
+    net = build(Arch.parse("64-41414-0_00_000"), classes=4, width=4)
+    table = collect(net, maps(1, images=3, side=32), F.cross_entropy, leaves=["receptive", "expressivity"])
+    assert table.columns["receptive"][0] == 0
+    assert table.columns["expressivity"][0] > 0  # the stem's block is there
+
+
 def test_condition_number_of_the_tangent_kernel(found: dict[str, np.ndarray]) -> None:
     net = blocky()
     rows = []
