@@ -98,6 +98,7 @@ def small_problem(n: int = 60) -> Problem:
     rng = np.random.default_rng(1)
     columns = {
         "w": rng.normal(size=n * 6),
+        "gs": rng.normal(size=n * 6) * 10.0 ** rng.integers(0, 60, n * 6),  # as large as synflow's
         "macs": rng.uniform(1, 2, size=n * 2),
         "jacov": np.where(np.arange(n) % 7 == 0, np.nan, rng.normal(size=n)),
     }
