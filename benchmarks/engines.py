@@ -1,8 +1,9 @@
 """Engines of symbolic regression behind one function each: rows and CPU seconds in, a formula out.
 
 An engine chooses its formula by a rule of its own on the training rows; it gets no others. Its settings are
-those it ships with, but for what its function says. Ours has all operators it has for tables; the others get
-+ - * /, exp, log, sin, cos, sqrt and square, as far as they have them. None is told what a problem needs.
+those it ships with, but for what its function says. Ours has its defaults for least squares: + - * /, neg,
+inv, square, cube, half-integer powers, sqrt, exp, log, sin, cos; the others get + - * /, exp, log, sin, cos,
+sqrt and square, as far as they have them. None is told what a problem needs.
 
 The clock is the CPU time of the process with all its threads and children. An engine that looks at the clock
 only between generations, or at none of its own, takes somewhat more than it was given: what it took is
@@ -68,7 +69,7 @@ def cpu() -> float:
 
 SEARCHED = 0.85
 """Share of the time that goes to the search; the rest is for the constants of its front."""
-OUR_SIZE = 20
+OUR_SIZE = 30
 """Most nodes of a formula while searching: the problems are not short, and others may write 50 or 100."""
 
 
@@ -78,12 +79,13 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
     No rows are held out: on a clean target all of them are worth more to the search than to the choice.
     """
     from proxygraph.assemble import Settings, assembled
+    from proxygraph.branches import without_idle_branches
     from proxygraph.canon import canonical
     from proxygraph.compact.forest import tree_length
     from proxygraph.dag import Dag
     from proxygraph.finish import exact_values, steepest
     from proxygraph.infix import text
-    from proxygraph.loop import Stop, run
+    from proxygraph.loop import SETTLED, Stop, run
     from proxygraph.objective import find_objective
     from proxygraph.table import StatTable
     from proxygraph.tuning import Tuner
@@ -94,7 +96,7 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
     start, table, judge = cpu(), table_of(X), find_objective("r2")
     islands = assembled(table, y, judge, Settings(seed=seed, max_size=OUR_SIZE, threads=threads))
     late = [lambda state, wall: cpu() - start >= SEARCHED * seconds]
-    state = run(islands, Stop(), late).state
+    state = run(islands, Stop(settled=SETTLED), late).state
     rows, tuner = np.arange(len(y)), Tuner(table, y, judge, seed)
     total = float(np.sum((y - y.mean()) ** 2))
 
@@ -105,7 +107,8 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
 
     found: dict[str, Dag] = {}
     for one in reversed(state.hall.front()):  # the best first: it is where constants matter most
-        final = canonical(judge.finish(one.dag, exact_values(one.dag, table, rows), y))
+        plain = without_idle_branches(one.dag, table)
+        final = canonical(judge.finish(plain, exact_values(plain, table, rows), y))
         tuned = tuner.tuned(final) if cpu() - start < seconds else final
         found |= {dag.key: dag for dag in (final, tuned)}
     dags = list(found.values())

@@ -1,18 +1,23 @@
 """How well tables of latencies predict whole networks: 24 unseen ones of the tiny space, 120x160, one thread.
 
+    python benchmarks/latency.py [--runtime NAME]... [--tables DIR] [--quick] [--json FILE]
+
 For each runtime that is installed, a table of the pieces of the drawn networks is measured, calibrated with
 12 networks and compared with 24 others (``segspace.latency``). A row is the error of the predictions in per
-cent. Needs a quiet machine; nothing is refused on a busy one, but ``others`` says how many cores others used.
+cent. Tables are kept in DIR: an interrupted run goes on from them, and they can be asked afterwards. The rows
+of other runtimes in FILE stay, if they are of the same machine. Needs a quiet machine; nothing is refused on
+a busy one, but ``others`` says how many cores others used.
 """
 
 from __future__ import annotations
 
-import tempfile
+import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Row, arguments, print_rows, row, write
+from benchmarks.common import Row, environment, print_rows, row, write
 
 import numpy as np  # isort: skip
 
@@ -60,27 +65,40 @@ def rows_of(report: Check, others: float) -> list[Row]:
     return rows
 
 
+def other_rows(path: Path | None, names: Sequence[str]) -> list[Row]:
+    """Return the rows of a result of this machine and these packages that are not of the named runtimes."""
+    if path is None or not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    same = found["environment"] == environment(1)
+    return [one for one in found["rows"] if same and one["engine"] not in names]
+
+
 def main() -> None:
     """Run, print a table, write the JSON."""
-    options = arguments(__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runtime", action="append", choices=RUNTIMES, help="only this one; may be repeated")
+    parser.add_argument("--tables", type=Path, default=Path("build/latency"), help="where tables are kept")
+    parser.add_argument("--quick", action="store_true", help="few networks, few rounds")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    options = parser.parse_args()
     n_calibrate, n_check, rounds = (5, 5, 5) if options.quick else (12, 24, 15)
     space = Space.preset("tiny")
     drawn = space.stratified(
         n_calibrate + n_check, np.random.default_rng(0), size=SIZE, classes=CLASSES, strata=n_check // 3
     )
-    rows: list[Row] = []
-    for name in RUNTIMES:
+    names = options.runtime or RUNTIMES
+    rows = other_rows(options.json, names)
+    for name in names:
         try:
             engine = runtime(name)
         except BackendUnavailable as error:
             print(f"left out: {error}")
             continue
         others = machine_load().cores
-        with tempfile.TemporaryDirectory() as folder:
-            report = compare(
-                engine, drawn[:n_calibrate], drawn[n_calibrate:], Path(folder, "table.json"), rounds
-            )
-        rows += rows_of(report, others)
+        path = options.tables / f"{name}{'-quick' if options.quick else ''}.json"
+        report = compare(engine, drawn[:n_calibrate], drawn[n_calibrate:], path, rounds)
+        rows = sorted([*rows, *rows_of(report, others)], key=lambda one: RUNTIMES.index(one["engine"]))
         write(options.json, "latency", rows)  # a later runtime that fails costs nothing
     print_rows(
         rows, "statistic", "mape", "worst", "tau_b", "spearman", "sum_mape", "slope", "offset_ms", "pace"

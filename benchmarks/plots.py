@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/performance.md and fill in its tables, from the files in benchmarks/results.
+"""Draw the pictures of docs/performance.md and docs/regression.md, and fill in the tables of both,
 
     python benchmarks/plots.py
 
@@ -100,10 +100,12 @@ def sharing_table() -> str:
     body = []
     for case in dict.fromkeys(row["engine"].partition("; ")[2] for row in rows):
         for n in sorted({row["n_rows"] for row in rows}):
-            plain, shared = (median(rows, engine=f"ours, {w}; {case}", n_rows=n) for w in ("plain", "shared"))
-            more = one(rows, engine=f"ours, shared; {case}", n_rows=n) or {}
-            body.append([case, f"{n:,}", plain, shared, number(more.get("times_plain"))])
-    return table(["trees", "rows", "plain", "shared", "ratio"], body)
+            ways = {way: f"ours, {way}; {case}" for way in ("plain", "shared", "one plan")}
+            rates = [median(rows, engine=engine, n_rows=n) for engine in ways.values()]
+            more = [one(rows, engine=ways[way], n_rows=n) or {} for way in ("shared", "one plan")]
+            body.append([case, f"{n:,}", *rates, *(number(row.get("times_plain")) for row in more)])
+    ratios = ["shared / plain", "one plan / plain"]
+    return table(["trees", "rows", "plain", "shared", "one plan", *ratios], body)
 
 
 def planning_table() -> str:
@@ -140,17 +142,32 @@ def stages_table() -> str:
     return table(["stage", "500 rows: %", "µs per formula", "networks: %", "µs per formula"], body)
 
 
+def start_table() -> str:
+    rows = rows_of("start")
+    body = [
+        [what, *(median(rows, engine=what, unit=unit) for unit in ("s", "CPU s"))]
+        for what in dict.fromkeys(row["engine"] for row in rows)
+    ]
+    return table(["what", "seconds", "CPU seconds"], body)
+
+
 def ranking_table() -> str:
-    rows = [row for row in rows_of("ranking") if row.get("kind") == "normal" and row["dtype"] == "float64"]
+    rows = rows_of("ranking")
     body = []
-    for statistic in ("spearman", "kendall"):
-        for n in sorted({row["n_rows"] for row in rows}):
-            about = {"statistic": statistic, "n_rows": n}
-            scipy = median(rows, engine="scipy, one call a row", **about)
-            ours = median(rows, engine="proxygraph", **about)
-            ratio = one(rows, engine="proxygraph", **about) or {}
-            body.append([statistic, f"{n:,}", scipy, ours, number(ratio.get("times_scipy"))])
-    return table(["statistic", "rows", "scipy, µs", "ours, µs", "ratio"], body)
+    for kind, dtype in (
+        ("normal", "float64"),
+        ("normal", "float32"),
+        ("outlier", "float64"),
+        ("ties", "float64"),
+    ):
+        for statistic in ("spearman", "kendall"):
+            for n in sorted({row["n_rows"] for row in rows if row.get("kind") == kind}):
+                about = {"statistic": statistic, "n_rows": n, "kind": kind, "dtype": dtype}
+                scipy = median(rows, engine="scipy, one call a row", **about)
+                ours = median(rows, engine="proxygraph", **about)
+                ratio = number((one(rows, engine="proxygraph", **about) or {}).get("times_scipy"))
+                body.append([f"{kind}, {dtype}", statistic, f"{n:,}", scipy, ours, ratio])
+    return table(["values", "statistic", "rows", "scipy, µs", "ours, µs", "ratio"], body)
 
 
 def vecmath_table() -> str:
@@ -193,21 +210,52 @@ def fused_table() -> str:
     return table(head, body)
 
 
-def regression_table() -> str:
-    """Return R² and exact recovery of every engine on every problem."""
-    rows = rows_of("regression")
+def regression_table(which: str) -> str:
+    """Return R² and exact recovery of every engine on every problem of a set."""
+    rows = [row for row in rows_of("regression") if row["set"] == which]
     engines = [name for name in ENGINES if any(row["engine"] == name for row in rows)]
     body = []
-    for problem in dict.fromkeys(row["problem"] for row in rows):
-        cells = [f"*{problem}*" if problem.startswith("all ") else problem]
+    for problem in dict.fromkeys(row["problem"] for row in rows if not row["problem"].startswith("all ")):
+        cells = [problem]
         for name in engines:
             row = one(rows, engine=name, problem=problem)
-            exact = "–" if row is None else f"{row['recovered']}/{row['runs']}"
-            score = "–" if row is None else f"{row['median']:.5f} ({row['p10']:.3f}–{row['p90']:.3f})"
-            size = "–" if row is None else number(row["size"])
-            cells.append(f"{score}, {exact}, {size}")
+            if row is None:
+                cells += ["–"] * 3
+                continue
+            exact, size = f"{row['recovered']}/{row['runs']}", number(row["size"])
+            cells += [f"{row['median']:.6f} ({row['p10']:.3f}–{row['p90']:.3f})", exact, size]
         body.append(cells)
-    return table(["problem", *(f"{name}: R², exact, nodes" for name in engines)], body)
+    head = [entry for name in engines for entry in (f"{name}: R²", "exact", "nodes")]
+    return table(["problem", *head], body)
+
+
+def regression_totals() -> str:
+    """Return what every engine comes to on both sets."""
+    rows = [row for row in rows_of("regression") if row["problem"].startswith("all ")]
+    body = [
+        [
+            row["set"],
+            row["engine"],
+            f"{row['recovered']}/{row['runs']}",
+            f"{row['solved']}/{row['problems']}",
+            f"{row['mean']:.4f}",
+            number(row["size"]),
+            number(row["evaluations_per_second"]),
+            number(row["cpu_seconds"]),
+        ]
+        for row in rows
+    ]
+    head = ["problems", "engine", "exact", "R² ≥ .9999", "mean R²", "nodes", "formulas per CPU s", "CPU s"]
+    return table(head, body)
+
+
+def features_table() -> str:
+    """Return what each feature of a search leaves of its speed."""
+    rows = rows_of("features")
+    body = [
+        [row["engine"], median(rows, engine=row["engine"]), f"{100 * row['share']:.0f} %"] for row in rows
+    ]
+    return table(["search", "distinct formulas per CPU s", "of the plain one"], body)
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -218,10 +266,14 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "loop rows": lambda: loop_table("500 rows"),
     "loop networks": lambda: loop_table("networks"),
     "stages": stages_table,
+    "start": start_table,
     "ranking": ranking_table,
     "vecmath": vecmath_table,
     "fused": fused_table,
-    "regression": regression_table,
+    "regression known": lambda: regression_table("known"),
+    "regression drawn": lambda: regression_table("drawn"),
+    "regression totals": regression_totals,
+    "features": features_table,
 }
 
 
@@ -355,12 +407,12 @@ def regression_picture() -> None:
     plt.close(figure)
 
 
-def filled(text: str, tables: Mapping[str, str]) -> str:
-    """Return the page with these tables in their places; others stay."""
+def filled(text: str, tables: Mapping[str, Callable[[], str]] = TABLES) -> str:
+    """Return the page with these tables made anew; others stay."""
 
     def replaced(match: re.Match[str]) -> str:
         name = match[1]
-        return f"<!-- table {name} -->\n{tables[name]}\n<!-- end -->" if name in tables else match[0]
+        return f"<!-- table {name} -->\n{tables[name]()}\n<!-- end -->" if name in tables else match[0]
 
     return re.sub(r"<!-- table ([\w ]+) -->\n.*?<!-- end -->", replaced, text, flags=re.DOTALL)
 
@@ -375,9 +427,8 @@ def main() -> None:
     stages_picture()
     if rows_of("regression"):
         regression_picture()
-    page = DOCS / "performance.md"
-    tables = {name: make() for name, make in TABLES.items()}
-    page.write_text(filled(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    for page in (DOCS / "performance.md", DOCS / "regression.md"):
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -306,4 +307,5 @@ def main(work: Path = Path("runs/proxies"), variant: str = "default") -> None:
         scatter_picture(mine, problem)
         uses_picture(mine, problem)
     page = DOCS / "proxies.md"
-    page.write_text(plots.filled(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    makers = {name: partial(str, text) for name, text in tables.items()}
+    page.write_text(plots.filled(page.read_text(encoding="utf-8"), makers), encoding="utf-8")

@@ -130,7 +130,8 @@ def table_of(columns: Columns) -> StatTable:
 def shared(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run:
     """Return what a search runs: one plan for all trees, equal parts once, nothing kept between calls."""
     population = Population(table, threads, 0, dtype)
-    return lambda: population.run(forest)
+    out = np.empty((len(forest.length), table.n_rows), dtype)  # kept between runs, as Operon's
+    return lambda: population.run(forest, out)
 
 
 def plain(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run:
@@ -151,7 +152,22 @@ def plain(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run
     names = {f"l{k}": Leaf(f"l{k}", "row") for k in range(len(pointing))}
     population.vocabulary, population._leaf_place = Vocabulary.of(names), pointing
     different = Forest(code, forest.value, forest.length)
-    return lambda: population.run(different)
+    out = np.empty((len(code), table.n_rows), dtype)
+    return lambda: population.run(different, out)
+
+
+def over_sets(structures: Sequence[Tree], vectors: Sequence[Tree], table: StatTable) -> Run:
+    """Return the evaluation of structures with many sets of constants each, one plan for all sets.
+
+    `vectors` are the same structures with their constants filled in, as many for each, one after the other.
+    """
+    population, forest = Population(table, 1, 0, np.float32), forest_of(structures)
+    n = len(vectors) // len(structures)
+    sets = np.array(
+        [[node[1] for tree in vectors[k::n] for node in prefix(tree) if node[0] == "c"] for k in range(n)]
+    )
+    out = np.empty((len(structures), n, table.n_rows), np.float32)
+    return lambda: population.run_sets(forest, sets, out).reshape(len(vectors), -1)
 
 
 def planning(run: Run) -> Callable[[], None]:
@@ -498,18 +514,23 @@ def sharing(n_rows: int, repeats: int, generations: int) -> list[Row]:
     structures, rng = random_trees(TREES // 20, MEAN_NODES, seed=5), np.random.default_rng(6)
     vectors = [with_constants(tree, rng) for tree in structures for _ in range(20)]
     table, rows = table_of(columns_of(n_rows, np.float32)), []
-    cases = {"evolved population": evolved(generations), "20 coefficient vectors each": forest_of(vectors)}
+    coefficients = "20 coefficient vectors each"
+    cases = {"evolved population": evolved(generations), coefficients: forest_of(vectors)}
     for case, forest in cases.items():
         nodes = int(forest.length.sum())
         runs = {
             f"ours, plain; {case}": plain(forest, table, np.float32),
             f"ours, shared; {case}": shared(forest, table, np.float32),
         }
-        first, second = (run() for run in runs.values())
-        np.testing.assert_array_equal(first, second)
+        if case == coefficients:
+            runs[f"ours, one plan; {case}"] = over_sets(structures, vectors, table)
+        first, *others = (run() for run in runs.values())
+        for other in others:
+            np.testing.assert_array_equal(first, other)
         about = {"n_rows": n_rows, "dtype": "float32", "mean_nodes": nodes / len(forest.length)}
         new = timed(runs, repeats, nodes * n_rows, about, {})
-        new[1]["times_plain"] = new[1]["median"] / new[0]["median"]
+        for one in new[1:]:
+            one["times_plain"] = one["median"] / new[0]["median"]
         rows += new
     return rows
 

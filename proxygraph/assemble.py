@@ -27,6 +27,8 @@ SCREEN_SAMPLES: Final = 16
 """Samples per layer on which hopeless formulas are sorted out."""
 TABLE_CHILDREN: Final = 4
 """Children per living formula and generation on plain tables, where scoring is cheap."""
+PARSIMONY: Final = {"rank": 0.001, "fit": 0.05}
+"""What a node costs in selection, by kind of objective."""
 MEMORY: Final = 128_000_000
 """Bytes for values that are kept between generations, on all islands together."""
 REMEMBERED: Final = 1 << 23
@@ -52,8 +54,9 @@ class Settings:
     behaviour : Behaviour
     fit_constants : bool
         Whether constants are fitted while searching; least squares on plain tables only.
-    parsimony : float
-        Fitness that a node costs in selection.
+    parsimony : float or None
+        Fitness that a node costs in selection; for least squares the share of the loss 1 - R² that it must
+        save. By default `PARSIMONY`.
     threads : int
         The result does not depend on it.
     """
@@ -67,7 +70,7 @@ class Settings:
     constraints: Constraints = field(default_factory=Constraints)
     behaviour: Behaviour = field(default_factory=Behaviour)
     fit_constants: bool = True
-    parsimony: float = 0.001
+    parsimony: float | None = None
     threads: int = 1
 
     def limits(self, table: StatTable) -> Limits:
@@ -109,7 +112,7 @@ class Recipe:
         fitting = settings.fit_constants and not ragged and objective.basis in ("r2", "mse", "pearson")
         return Search(
             replace(self.config, seed=self.seed(island)),
-            settings.ops or default_ops(table.leaves),
+            settings.ops or default_ops(table.leaves, smooth=objective.kind == "fit"),
             objective,
             Population(table, threads, memory),
             self.target,
@@ -145,7 +148,7 @@ def recipe(
         population=each,
         children=0 if ragged else TABLE_CHILDREN * each,
         max_size=settings.max_size,
-        parsimony=settings.parsimony,
+        parsimony=PARSIMONY[objective.kind] if settings.parsimony is None else settings.parsimony,
         remembered=REMEMBERED // n,
     )
     table = _with_leaves(table, settings.constraints.allowed_leaves(table.leaves))

@@ -20,6 +20,7 @@ from proxygraph.loop import Outcome
 from proxygraph.objective import Objective
 from proxygraph.problem import Problem, Split
 from proxygraph.run import RunFolder, csv_text, environment
+from proxygraph.sympy_worker import SympyWorker
 from proxygraph.torch_source import formula_python
 
 
@@ -30,6 +31,7 @@ def finished(
     judge: Objective,
     settings: dict[str, Any],
     limits: Limits,
+    worker: SympyWorker,
     *,
     screen: Console,
     quiet: bool,
@@ -37,13 +39,13 @@ def finished(
 ) -> tuple[dict[str, Any], Finalist]:
     """Choose among what keeps the limits, on validation, then test once; return ``result.json``.
 
-    `hurry` leaves out sympy and tuned constants.
+    `hurry` leaves out sympy and tuned constants; the `worker`, for sympy, is closed.
     """
     state = outcome.state
     with reporting(screen) as report:
         tell = (lambda what, done, total: None) if quiet else report
         candidates = finalists(
-            state.hall, judge, problem, split, lambda i, n: tell("final numbers", i, n), hurry, limits
+            state.hall, judge, problem, split, lambda i, n: tell("final numbers", i, n), hurry, limits, worker
         )
         if not candidates:
             raise ConfigError(

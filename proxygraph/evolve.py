@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from proxygraph.objective import Objective
     from proxygraph.problem import Problem, Split
     from proxygraph.run import RunFolder
+    from proxygraph.sympy_worker import SympyWorker
 
 LIMITS = "Limits on formulas"
 
@@ -139,13 +141,6 @@ def evolve(
 
     Example: python -m proxygraph.evolve streetscenes --seed 1 --time-budget 60
     """
-    from proxygraph.conclude import announce, finished, store
-    from proxygraph.objective import find_objective
-    from proxygraph.problem import load_problem
-    from proxygraph.remote import on_dask
-    from proxygraph.run import RunFolder
-    from proxygraph.warm import warm
-
     _check_numbers(
         train=train,
         seed=seed,
@@ -161,6 +156,18 @@ def evolve(
         threads=threads,
     )
     _check_folder(out, resume)
+    simplifier = _prepared_sympy()
+    from proxygraph.jit import in_one_go, load_without_blas
+
+    with in_one_go():
+        load_without_blas()
+        from proxygraph.conclude import announce, finished, store
+        from proxygraph.objective import find_objective
+        from proxygraph.problem import load_problem
+        from proxygraph.remote import on_dask
+        from proxygraph.run import RunFolder
+        from proxygraph.warm import warm
+
     judge = find_objective(objective) if objective else None
     screen = console()
     with reporting(screen) as report:
@@ -227,12 +234,23 @@ def evolve(
             judge,
             settings,
             search.limits,
+            simplifier,
             quiet=quiet,
             screen=screen,
             hurry=lambda: wish[0],
         )
         store(folder, result, best, outcome.state)
     announce(screen, result, best, folder, judge.metric)
+
+
+def _prepared_sympy() -> SympyWorker:
+    """Let another process load sympy, which is needed at the end, while this one loads the rest."""
+    from proxygraph.sympy_worker import SympyWorker
+
+    worker = SympyWorker()
+    worker.prepare()
+    atexit.register(worker.close)
+    return worker
 
 
 def _silent(what: str, done: int, total: int) -> None:

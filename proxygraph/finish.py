@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from proxygraph import zoo
 from proxygraph.archive import HallOfFame
+from proxygraph.branches import without_idle_branches
 from proxygraph.canon import canonical
 from proxygraph.dag import Dag, Node
 from proxygraph.equivalence import same_values
@@ -22,7 +23,7 @@ from proxygraph.objective.plain import wrapped
 from proxygraph.problem import Problem, Split
 from proxygraph.program import lower
 from proxygraph.scores import Scores
-from proxygraph.sympy_worker import SympyWorker
+from proxygraph.sympy_worker import SIMPLIFY_S, SympyWorker
 from proxygraph.table import StatTable
 
 if TYPE_CHECKING:
@@ -90,12 +91,15 @@ def finalists(
     progress: Callable[[int, int], None],
     hurry: Callable[[], bool] = lambda: False,
     limits: Limits | None = None,
+    worker: SympyWorker | None = None,
 ) -> list[Finalist]:
     """Return the hall of fame in final form, with exact numbers on train and validation.
 
-    Final forms are what the training rows say (`final_forms`). Formulas of the front are simplified before,
+    Final forms are what the training rows say (`final_forms`), without branches that none of these rows takes
+    (`without_idle_branches`). Formulas of the front are simplified before,
     with sympy, where that is proven equal on probe values, and are there again with constants tuned on the
-    training rows. All of them keep the `limits`.
+    training rows. All of them keep the `limits`. A `worker` for sympy may be given, prepared before; it is
+    closed.
     """
     from proxygraph.tuning import Tuner
 
@@ -103,19 +107,21 @@ def finalists(
     members = hall.members
     front = {one.dag.key for one in hall.front()}
     rows, target, judge = split.train, problem.target[split.train], objective.on(split.train)
-    tuner = Tuner(problem.table.take(rows), target, judge)
+    seen = problem.table.take(rows)
+    tuner = Tuner(seen, target, judge)
 
     def values(dag: Dag) -> Floats:
         return exact_values(dag, problem.table, rows)
 
-    with SympyWorker(timeout_s=2.0) as worker:
+    with worker or SympyWorker(SIMPLIFY_S) as worker:
         for i, one in enumerate(members):
             progress(i + 1, len(members))
             plain = values(one.dag)
             if not np.isfinite(plain).any():
                 continue
             chosen = one.dag.key in front and not hurry()
-            dag = simplified(one.dag, worker) if chosen else one.dag
+            plainer = without_idle_branches(one.dag, seen)
+            dag = simplified(plainer, worker) if chosen else plainer
             forms = final_forms(dag, plain, target, judge, limits)
             if not forms and dag is not one.dag:
                 forms = final_forms(one.dag, plain, target, judge, limits)

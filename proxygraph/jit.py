@@ -4,13 +4,23 @@ numba keeps compiled code beside a source file and looks only at that one file t
 stale, although it holds the code of every function it calls. Here all compiled code of the package lives in
 one folder whose name is a digest of all sources it may come from and of the versions that made it, so that
 old code is never met. numba stores code with pickle: the folder is the user's own and is never exchanged.
+
+numba makes machine code of every function it meets, also of those that only other compiled functions call,
+and optimises a function again in each of its callers. `jit` gives those callers a twin of the function of
+which there is nothing but unoptimised intermediate code: it is optimised once, in what Python calls.
+
+For the sake of compile time, compiled functions copy arrays in loops: numba makes a second of code, which
+spells out an error, of the first slice to which an array is assigned.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,6 +28,10 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+from numba.core.registry import CPUDispatcher
 
 from proxygraph.cache import cache_folder
 
@@ -25,6 +39,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SOURCES = Path(__file__).parent
 _PATTERNS = ("jit.py", "ops.py", "kernels/*.py", "compact/*.py")
 _PREFIX = "machine-code-"
+_LOCK = "writing.lock"
 
 
 @lru_cache(maxsize=1)
@@ -58,6 +73,87 @@ def is_writable() -> bool:
         return False
 
 
+class _PartLibrary(JITCodeLibrary):
+    """Code that is only ever linked into other code: neither optimised nor turned into machine code alone."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+
+class _PartCompiler(Compiler):
+    """Compiles for `_PartLibrary`; what it returns can be called from compiled code only."""
+
+    def _compile_core(self) -> Any:
+        state = self.state
+        state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.flags.no_compile = True
+        name = state.func_id.func_qualname
+
+        def part(*args: Any) -> None:
+            raise TypeError(f"{name}: this part of compiled code cannot be called from Python")
+
+        result = super()._compile_core()._replace(entry_point=part)
+        state.targetctx.insert_user_function(part, result.fndesc, [result.library])
+        return result
+
+
+class _Part(CPUDispatcher):
+    """What compiled callers get of a function."""
+
+    def add_overload(self, result: Any) -> None:
+        # without what the original does for calls from Python
+        self.overloads[tuple(result.signature.args)] = result
+
+
+class _WholeCompiler(Compiler):
+    """Compiles what Python calls, and lets the parts linked into it find their environments."""
+
+    def _compile_core(self) -> Any:
+        result = super()._compile_core()
+        for environment in result._find_referenced_environments():
+            result.library.codegen.set_env(environment.env_name, environment)
+        return result
+
+
+class _Cache(FunctionCache):
+    """Machine code on disk that several processes may add to.
+
+    numba reads the index of a function, adds a line and writes it back: of two processes with other types
+    each, both give their code the same file name, and one of them then finds the other's code under its own
+    types.
+    """
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        from filelock import FileLock
+
+        with FileLock(code_folder() / _LOCK):
+            super().save_overload(sig, data)
+
+
+class _Dispatcher(CPUDispatcher):
+    """A compiled function; other compiled functions that call it get its part."""
+
+    def __init__(self, function: Any, options: dict[str, Any]) -> None:
+        options = {**options, "nopython": True}
+        super().__init__(function, {}, {**options, "nogil": True}, _WholeCompiler)
+        options.update(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        self._part = _Part(function, {}, options, _PartCompiler)
+        self.typingctx._remove_global(self)
+        self.typingctx.insert_global(self, self._numba_type_)
+
+    def enable_caching(self) -> None:
+        self._cache = _Cache(self.py_func)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self._part._numba_type_
+
+
 def jit(**options: Any) -> Callable[[F], F]:
     """Return ``numba.njit`` without the GIL and with IEEE division, its code kept between runs.
 
@@ -68,17 +164,46 @@ def jit(**options: Any) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        settings: Any = numba.config
-        before = settings.CACHE_DIR
-        settings.CACHE_DIR = str(code_folder())
-        try:
-            make = numba.njit(nogil=True, cache=is_writable(), error_model="numpy", **options)
-            compiled: F = make(function)
-        finally:
-            settings.CACHE_DIR = before
-        return compiled
+        compiled: Any = _Dispatcher(function, {"error_model": "numpy", **options})
+        if is_writable():
+            settings: Any = numba.config
+            before = settings.CACHE_DIR
+            settings.CACHE_DIR = str(code_folder())
+            try:
+                compiled.enable_caching()
+            finally:
+                settings.CACHE_DIR = before
+        made: F = compiled
+        return made
 
     return decorate
+
+
+@contextmanager
+def in_one_go() -> Iterator[None]:
+    """Leave out the collection of garbage while importing and compiling: a sixth of the time, for nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def load_without_blas() -> None:
+    """Load what numba needs before its first function, but not scipy.linalg: it takes a quarter of a second.
+
+    numba looks whether it is there for the sake of ``np.convolve`` and ``np.correlate`` alone, which then go
+    without it for as long as the process lives. For commands, which own their process.
+    """
+    if "scipy.linalg" in sys.modules:
+        return
+    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        del sys.modules["scipy.linalg"]
 
 
 def forget_old_code() -> None:

@@ -11,6 +11,8 @@ from proxygraph.errors import ConfigError
 from proxygraph.islands import Islands, IslandsState, Overview
 
 PERFECT = 1.0 - 1e-13
+SETTLED = 8
+"""Generations that regressions go on after a perfect formula."""
 Callback = Callable[[IslandsState, float], bool | None]
 """Called after every step with the state and the seconds spent; True stops the search."""
 
@@ -29,6 +31,9 @@ class Stop:
         Enough: by default a perfect one, up to rounding.
     stagnation : int, optional
         Generations without a better formula on any island.
+    settled : int
+        Generations without a better formula that must follow on a fitness that is enough: a large formula
+        can be as good as perfect, and the small one that it stands for is found next.
 
     Raises
     ------
@@ -41,6 +46,7 @@ class Stop:
     seconds: float | None = None
     fitness: float = PERFECT
     stagnation: int | None = None
+    settled: int = 0
 
     def __post_init__(self) -> None:
         limits = {
@@ -57,7 +63,8 @@ class Stop:
 
     def reason(self, state: Overview, seconds: float | None = None) -> str | None:
         """Return why the search ends now, or None; without `seconds` whatever the clock says."""
-        if state.best >= self.fitness:
+        idle = state.generation - state.last_gain
+        if state.best >= self.fitness and idle >= self.settled:
             return f"fitness {state.best:.6g} reached"
         if self.generations is not None and state.generation >= self.generations:
             return f"{state.generation} generations made"
@@ -65,7 +72,7 @@ class Stop:
             return f"{self.seconds:g} s spent"
         if self.evaluations is not None and state.counters["evaluated"] >= self.evaluations:
             return f"{self.evaluations:,} formulas scored"
-        if self.stagnation is not None and state.generation - state.last_gain >= self.stagnation:
+        if self.stagnation is not None and idle >= self.stagnation:
             return f"nothing better for {self.stagnation} generations"
         return None
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from proxygraph.archive import HallOfFame, Individual
 from proxygraph.behaviour import BehaviourCheck
+from proxygraph.branches import BENT
 from proxygraph.canon import Canonicaliser
 from proxygraph.compact.allowed import Rules, allowed
 from proxygraph.compact.breed import FRESH, KINDS, RATES, Choices, breed, choices
@@ -33,7 +34,8 @@ from proxygraph.leaves import Leaf
 from proxygraph.objective import Objective
 from proxygraph.ops import OPS
 from proxygraph.rank import Floats
-from proxygraph.selection import representatives, survivors
+from proxygraph.selection import rank_within, representatives, survivors
+from proxygraph.weighing import weighed
 
 COUNTERS: Final = ("proposed", "evaluated", "invalid", "oversize", "screened", "structural", "algebraic")
 COUNTERS_AFTER: Final = ("numeric", "rank", "forbidden", "fitted")
@@ -47,6 +49,16 @@ FITTED_AGAIN: Final = 0.75
 """A known structure is fitted again if it is better than such a share of the living ones."""
 LEAST_GAIN: Final = 1e-12
 """R² by which fitted constants must be better to take the place of those there were."""
+LEAST_LOSS: Final = 1e-14
+"""1 - R² below which formulas are equally good: rounding."""
+CROWDING: Final = 0.1
+"""Logarithm of the loss that a formula is behind by for each better one of its size."""
+LEVEL: Final = frozenset({"tanh", "sigmoid", "log1p"})
+"""Operators that level off, and log1p, which is log with a shift."""
+WEIGHED: Final = 0.3
+"""Children with more constants, per living formula and generation."""
+TOURNAMENT: Final = 5
+"""Of so many living formulas the best one gets them."""
 MEMORY_OF_RATES: Final = 0.9
 """Share of what was learnt about the ways of making children that a generation keeps."""
 
@@ -65,7 +77,7 @@ class SearchConfig:
     max_size : int
         Most nodes of a formula.
     parsimony : float
-        Fitness that a node costs in selection.
+        Fitness that a node costs in selection; for least squares the share of the loss that it must save.
     restart_after : int
         Generations without a better formula after which all but the hall of fame is made anew.
     adaptive : bool
@@ -287,11 +299,30 @@ class Search:
             breed(parents.trees, score, have, self.config.seed, generation, first, last, made, kinds)
 
         self._shared(work, len(made.length))
+        if self.fitter is not None and len(parents):
+            more = self.weighed(parents, score, generation)
+            made = made.joined(more)
+            kinds = np.append(kinds, np.full(len(more.length), -1, np.int8))
         return made, kinds
+
+    def weighed(self, parents: Living, score: Floats, generation: int) -> Forest:
+        """Return some children with more constants; see `proxygraph.weighing`."""
+        names = list(self.evaluate.vocabulary.ops)
+        allowed = self.constraints.allowed_ops(self.ops)
+        if "mul" not in allowed:
+            return Forest.empty(0, self.capacity)
+        rng = np.random.default_rng([self.config.seed, generation, 0x3E16])
+        drawn = rng.integers(len(parents), size=(int(WEIGHED * self.config.population), TOURNAMENT))
+        best = drawn[np.arange(len(drawn)), np.argmax(score[drawn], axis=1)]
+        add = names.index("add") if "add" in allowed else None
+        return weighed(parents.trees.take(best), names.index("mul"), add, rng)
 
     def _shared(self, work: Any, n: int) -> None:
         """Run ``work(first, last)`` on all of `n`, shared out over the threads."""
         parts = self.evaluate.threads
+        if parts == 1:
+            work(0, n)
+            return
         bounds = [k * n // parts for k in range(parts + 1)]
         for done in [self._pool.submit(work, a, b) for a, b in pairwise(bounds)]:
             done.result()
@@ -326,7 +357,15 @@ class Search:
         return population.take(np.lexsort((population.key, -self.selective(population)))[:n])
 
     def selective(self, living: Living) -> Floats:
-        """Return what selection goes by: fitness less what size costs."""
+        """Return what selection goes by: fitness less what size costs.
+
+        Least squares go by the logarithm of the loss 1 - R², so that near a perfect fit, too, it pays to be
+        better.
+        """
+        if self.objective.kind == "fit":
+            loss: Floats = np.maximum(1.0 - living.fitness, LEAST_LOSS)
+            score: Floats = -np.log(loss) - self.config.parsimony * living.size
+            return score - CROWDING * rank_within(living.size, score, living.key)
         return living.fitness - self.config.parsimony * living.size
 
     def advanced(
@@ -476,8 +515,12 @@ class Search:
         order = np.lexsort((found.key, -found.fitness, found.size))
         chosen: list[Individual] = []
         for size in np.unique(found.size):
-            least = hall.least(int(size))
             rows = order[found.size[order] == size][: hall.keep]
+            least = hall.least(int(size))
+            if self.objective.kind == "fit":
+                # most are never chosen and each costs a canonical form: only the front counts
+                least = max([least, *(one.fitness for one in (*hall.members, *chosen) if one.size <= size)])
+                rows = rows[:1]
             for i in rows[found.fitness[rows] > least]:
                 bred = to_dag(found.trees, int(i), self.evaluate.vocabulary)
                 spelled = self.canonical(bred)
@@ -494,10 +537,22 @@ class Search:
         return fits and (self.constraints.is_empty or bool(self.constraints.admits([dag], vocabulary)[0]))
 
 
-def default_ops(leaves: Mapping[str, Leaf], without: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the operators for these leaves: every one, but sin and cos only for plain tables."""
+def default_ops(
+    leaves: Mapping[str, Leaf], without: Sequence[str] = (), *, smooth: bool = False
+) -> tuple[str, ...]:
+    """Return the operators for these leaves: every one, but sin and cos only for plain tables.
+
+    Parameters
+    ----------
+    leaves : mapping of str to Leaf
+    without : sequence of str
+        Operators to leave out.
+    smooth : bool
+        Whether to leave out those with bends and those that level off (`BENT`, `LEVEL`). A few of them fit
+        any values a little, without being any part of the law behind; who expects them names them.
+    """
     tabular = all(leaf.axis == "row" for leaf in leaves.values())
-    skip = set(without) | (set() if tabular else {"sin", "cos"})
+    skip = set(without) | (set() if tabular else {"sin", "cos"}) | (BENT | LEVEL if smooth else set())
     return tuple(
         name for name, op in OPS.items() if name not in skip and (op.kind == "elementwise" or not tabular)
     )

@@ -27,6 +27,24 @@ def representatives(
     return np.flatnonzero(fitness >= 0.0)
 
 
+def rank_within(
+    group: NDArray[Any], score: NDArray[np.float64], key: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """Return how many of the same group are better, by `key` between equals.
+
+    Examples
+    --------
+    >>> rank_within(np.array([3, 3, 5]), np.array([0.1, 0.2, 0.0]), np.zeros(3, np.uint64)).tolist()
+    [1, 0, 0]
+    """
+    order = np.lexsort((key, -score, group))
+    ordered = group[order]
+    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(order) else np.zeros(0, int)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
+    return rank
+
+
 def survivors(
     score: NDArray[np.float64], key: NDArray[np.uint64], n: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:

@@ -30,6 +30,9 @@ from proxygraph.ops import BUILTIN, OPS, Op, register, unregister
 START_S = 120.0
 """How long the import of sympy may take on a busy machine; not counted as time of a formula."""
 
+SIMPLIFY_S = 2.0
+"""How long one formula may take by default."""
+
 _BOOT = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -87,7 +90,7 @@ class SympyWorker:
     1 + zen
     """
 
-    def __init__(self, timeout_s: float = 2.0) -> None:
+    def __init__(self, timeout_s: float = SIMPLIFY_S) -> None:
         self.timeout_s = timeout_s
         self.counts = SympyCounts()
         self._forget()
@@ -99,6 +102,7 @@ class SympyWorker:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._greeted = False
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def simplified(self, dag: Dag, timeout_s: float | None = None) -> Dag | None:
@@ -166,21 +170,37 @@ class SympyWorker:
 
     # ---- the process
 
-    def _start(self) -> None:
+    def prepare(self) -> None:
+        """Start the process without waiting until it has loaded sympy: the first question will."""
+        if self._pid != os.getpid():
+            self._forget()
+        with self._lock:
+            self._launch()
+
+    def _launch(self) -> None:
         if self._process is not None:
             return
         # hashes fixed: sympy's results depend on the order of its sets
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        # a process group of its own: Ctrl-C while it starts would end it
+        apart: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, json.dumps([p for p in sys.path if isinstance(p, str)])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            **apart,
         )
+        self._greeted = False
         self._lines = queue.SimpleQueue()
         assert self._process.stdout is not None
         threading.Thread(target=_forward, args=(self._process.stdout, self._lines), daemon=True).start()
+
+    def _start(self) -> None:
+        self._launch()
+        if self._greeted:
+            return
         try:
             hello = self._read(START_S)
         except (EOFError, TimeoutError) as error:
@@ -192,6 +212,7 @@ class SympyWorker:
         if "error" in hello:
             self._stop()
             raise BackendUnavailable(f"the sympy worker did not start: {hello['error']}")
+        self._greeted = True
 
     def _ask(self, question: Mapping[str, Any], limit: float) -> dict[str, Any]:
         assert self._process is not None
@@ -234,7 +255,7 @@ _SHARED = SympyWorker()
 atexit.register(_SHARED.close)
 
 
-def simplified(dag: Dag, timeout_s: float = 2.0) -> Dag | None:
+def simplified(dag: Dag, timeout_s: float = SIMPLIFY_S) -> Dag | None:
     """Return what sympy makes of a formula if that has fewer nodes and comes in time, else ``None``.
 
     Uses one worker for the whole process, ended at exit. See `SympyWorker.simplified`.

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
+from numba.core.event import Listener, install_listener
 
 from proxygraph.compact.forest import CONST, Forest
-from proxygraph.jit import forget_old_code, is_cold
+from proxygraph.jit import forget_old_code, in_one_go, is_cold
+from proxygraph.kernels.fitter import Fitter
 from proxygraph.kernels.population import Population
 from proxygraph.objective import find_objective
 from proxygraph.search import Living, Search, SearchConfig
 from proxygraph.table import StatTable
 
 
+class _Announcer(Listener):
+    """Tells people when the first function is compiled that another search had no need of."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell: Callable[[str], None] | None = tell
+
+    def on_start(self, event: Any) -> None:
+        tell, self.tell = self.tell, None
+        if tell is not None:
+            tell("Compiling kernels that this kind of search needs, once for this version.")
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
 def warm(search: Search, tell: Callable[[str], None]) -> None:
     """Compile the kernels of a search, or load them where they have been compiled before.
 
-    numba compiles one function at a time in a process; so another one compiles what makes formulas while this
-    one compiles what runs them. What ranks them goes to the one that has less to do: tables of rows need a
-    third of the code that networks need. What the other one has compiled is then loaded from the disk.
+    numba compiles one function at a time in a process; so another one compiles meanwhile what takes about
+    half of the time: fitting constants where the search does, else making formulas (and ranking them where
+    this process has the kernels of networks to compile). What it has compiled is then loaded from the disk.
 
     Parameters
     ----------
@@ -28,41 +46,53 @@ def warm(search: Search, tell: Callable[[str], None]) -> None:
     tell : callable
         Gets a line for people if it will take a while.
     """
-    if is_cold():
-        tell("Compiling kernels for this machine, once for this version: about half a minute.")
+    with in_one_go():
+        if not is_cold():
+            with install_listener("numba:compile", _Announcer(tell)):
+                _everything(search)
+            return
+        tell("Compiling kernels for this machine, once for this version: about a quarter of a minute.")
         forget_old_code()
-        only_rows = not search.evaluate.table.offsets
+        networks = bool(search.evaluate.table.offsets)
         beside = get_context("spawn").Process(
-            target=_beside, args=(search.objective.basis, not only_rows), daemon=True
+            target=_beside, args=(search.objective.basis, search.fitter is not None, networks), daemon=True
         )
         beside.start()
         _run(search)
-        if only_rows:
+        if search.fitter is not None:
+            _make(search)
+        if not networks:
             _rank(search)
-        _fit(search)
         beside.join()
-    else:
-        _run(search)
-        _fit(search)
+        _everything(search)
+
+
+def _everything(search: Search) -> None:
+    """Use all that a search needs: what is not there yet is loaded or compiled."""
+    _run(search)
     _make(search)
     _rank(search)
+    _fit(search)
+
+
+def _one(capacity: int) -> Forest:
+    """Return one tree, a constant."""
+    trees = Forest.empty(1, capacity)
+    trees.code[0, 0], trees.length[0] = CONST, 1
+    return trees
 
 
 def _run(search: Search) -> None:
     """Plan and run one constant: it takes all of the code."""
-    trees = Forest.empty(1, search.capacity)
-    trees.code[0, 0], trees.length[0] = CONST, 1
-    search.evaluate.run(trees)
+    search.evaluate.run(_one(search.capacity))
     if search.screen is not None:
-        search.screen.run(trees)
+        search.screen.run(_one(search.capacity))
 
 
 def _fit(search: Search) -> None:
     """Fit one constant where the search fits any."""
     if search.fitter is not None:
-        trees = Forest.empty(1, search.capacity)
-        trees.code[0, 0], trees.length[0] = CONST, 1
-        search.fitter.fitted(trees)
+        search.fitter.fitted(_one(search.capacity))
 
 
 def _make(search: Search) -> None:
@@ -75,13 +105,21 @@ def _rank(search: Search) -> None:
     search.objective.judged(np.zeros((1, len(search.target)), search.evaluate.dtype), search.target)
 
 
-def _beside(objective: str, ranks: bool) -> None:
-    """Make formulas of a small table, and judge them if asked to, in a process of its own."""
+def _beside(objective: str, fits: bool, networks: bool) -> None:
+    """Compile with a small table, in a process of its own: what fits constants, or what makes formulas."""
     columns = {"x": np.arange(3.0), "y": np.ones(3)}
-    evaluate = Population(StatTable.from_columns(None, columns), memory=0)
-    small = Search(
-        SearchConfig(population=10), ("add", "neg"), find_objective(objective), evaluate, columns["x"]
-    )
-    _make(small)
-    if ranks:
-        _rank(small)
+    table = StatTable.from_columns(None, columns)
+    with in_one_go():
+        if fits:
+            Fitter(table, columns["x"]).fitted(_one(1))
+            return
+        small = Search(
+            SearchConfig(population=10),
+            ("add", "neg"),
+            find_objective(objective),
+            Population(table, memory=0),
+            columns["x"],
+        )
+        _make(small)
+        if networks:
+            _rank(small)

@@ -37,7 +37,7 @@ def evaluate(
     from segspace.datasets.opening import parse_size
     from segspace.drawing import triptych
     from segspace.judging import judgement, prediction
-    from segspace.train import check_device
+    from segspace.resumable import check_device
 
     check_device(device)
     header, network = trained_network(checkpoint)
@@ -83,7 +83,9 @@ def evaluate(
         drawn.save(folder / f"prediction-{source.name(i)}.png")
     for name, iou in result["class_iou"].items():  # type: ignore[attr-defined]
         screen.print(f"{name:>16} {'absent' if iou is None else f'{iou:6.2f}'}")
-    screen.print(f"mIoU {found.miou:.2f} %, accuracy {found.accuracy:.2f} % ({result['protocol']})")
+    screen.print(
+        f"mIoU {found.miou:.2f} %, accuracy {found.accuracy:.2f} % ({result['protocol']})", soft_wrap=True
+    )
     screen.print(f"{folder}", soft_wrap=True)
 
 

@@ -19,17 +19,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from proxygraph.command import console, reporting, run_command
 from proxygraph.errors import ConfigError, StorageError
-from segspace.datasets import Dataset, Pictures, open_dataset
-from segspace.datasets.opening import parse_size
 from segspace.measured import Row, append_row, noise, read_rows, write_rows
 from segspace.plan import planned
 from segspace.recipe import Recipe
+
+if TYPE_CHECKING:
+    from segspace.datasets import Dataset, Pictures
 
 Job: TypeAlias = tuple[str, int]
 
@@ -44,6 +45,7 @@ class Bench:
     def pictures(self, dataset: Dataset) -> tuple[Pictures, Pictures]:
         """Return what is trained on, and what is judged on: seen at the recipe's size, labels in full."""
         from segspace.augment import stored_size
+        from segspace.datasets import Pictures
 
         stored = stored_size(self.recipe)
         train = Pictures(dataset.split("train"), stored, stored)
@@ -75,6 +77,8 @@ def start_worker(bench: Bench) -> None:
     """Set up a worker: one thread, its own pictures; Ctrl-C is the parent's business."""
     import torch
     import torchmetrics.classification  # noqa: F401  # slow to import: not within a training's seconds
+
+    from segspace.datasets import open_dataset
 
     global _shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -200,6 +204,8 @@ def measure(
     settings : dict
         Everything the rows depend on, as it stands in the provenance.
     """
+    from segspace.datasets import open_dataset
+
     recipe, dataset = Recipe.from_json(settings["recipe"]), open_dataset(data)
     jobs = planned(
         settings["space"],
@@ -262,6 +268,8 @@ def groundtruth(
     """
     if out.suffix != ".csv":
         raise ConfigError(f"--out {out}: expected a name that ends in .csv")
+    from segspace.datasets.opening import parse_size
+
     recipe = Recipe(
         size=parse_size(size),
         crop=parse_size(crop) if crop else (0, 0),

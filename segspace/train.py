@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +18,6 @@ if TYPE_CHECKING:
     from segspace.training import Training
 
 Report = Any
-_CHECKPOINT_SECONDS = 120.0
 
 
 def train(
@@ -102,6 +97,7 @@ def trained(
 
     from proxygraph.run import RunFolder
     from segspace.datasets import open_dataset
+    from segspace.resumable import check_device, header_of, run, stopping
 
     check_device(device)
     if threads:
@@ -110,28 +106,13 @@ def trained(
     folder = RunFolder(out)
     folder.check_free(resume)
     screen = console()
-    with reporting(screen) as report, _stopping() as stop:
+    with reporting(screen) as report, stopping() as stop:
         training = _prepared(config, dataset, device, workers, report)
         folder = RunFolder.create(out, config, resume)  # only now: what cannot be trained leaves no folder
-        header = _header(config, dataset, training)
-        if resume:
-            _restore(folder, header, training)
-        complete = _run(training, header, folder, report, stop)
-        if not complete:
-            screen.print(f"stopped after step {training.step} of {training.steps}; --resume goes on")
-            raise SystemExit(130)  # typer.Exit would be taken for a failure
+        header = header_of(config["arch"], dataset, training)
+        run(training, header, folder, resume=resume, report=report, stop=stop)
         _conclude(training, header, dataset, folder, device, threads, report)
     screen.print_json((out / "result.json").read_text(encoding="utf-8"))
-
-
-def check_device(device: str) -> None:
-    """Raise `ConfigError` if torch cannot use the device."""
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {device}: {str(error).splitlines()[0]}") from None
 
 
 def _two_numbers(name: str, text: str) -> tuple[float, float]:
@@ -173,64 +154,6 @@ def _prepared(
     )
 
 
-def _header(config: dict[str, Any], dataset: Dataset, training: Training) -> Header:
-    from segspace.checkpoint import Header
-
-    return Header(
-        config["arch"],
-        dataset.classes,
-        dataset.palette,
-        dataset.protocol,
-        training.recipe,
-        config["seed"],
-        training.step,
-        training.steps,
-    )
-
-
-def _restore(folder: Any, header: Header, training: Training) -> None:
-    """Bring a training to where its run's checkpoint is; without one it begins anew."""
-    from segspace.checkpoint import NAME, read_checkpoint
-
-    if not (folder.path / NAME).exists():
-        return
-    stored, tensors = read_checkpoint(folder.path)
-    if (stored.arch, stored.steps, stored.classes) != (header.arch, header.steps, header.classes):
-        raise ConfigError(f"{folder.path / NAME}: belongs to another training; choose another --out")
-    training.load_state(tensors, stored.step)
-    folder.trim_journal(training.step // training.steps_per_epoch)
-
-
-def _run(training: Training, header: Header, folder: Any, report: Report, stop: Callable[[], bool]) -> bool:
-    """Run the training, with a checkpoint now and then and at the end; return whether it is complete."""
-    from dataclasses import replace
-
-    from segspace.checkpoint import NAME, write_checkpoint
-    from segspace.recipe import learning_rate
-
-    begin = last = time.monotonic()
-
-    def keep() -> None:
-        write_checkpoint(folder.path / NAME, replace(header, step=training.step), training.state())
-
-    def on_step(done: int, steps: int) -> None:
-        nonlocal last
-        report("training", done, steps)
-        if time.monotonic() - last > _CHECKPOINT_SECONDS:
-            keep()
-            last = time.monotonic()
-
-    def on_epoch(epoch: int, loss: float) -> None:
-        rate = learning_rate(training.recipe, training.step, training.steps)
-        seconds = round(time.monotonic() - begin, 1)
-        line = {"generation": epoch, "step": training.step, "loss": loss, "lr": rate, "seconds": seconds}
-        folder.append("journal.jsonl", line)
-
-    complete = training.run(on_step, on_epoch, stop)
-    keep()
-    return complete
-
-
 def _conclude(
     training: Training,
     header: Header,
@@ -265,24 +188,6 @@ def _conclude(
         "environment": environment(threads or torch.get_num_threads()),
     }
     folder.write("result.json", json.dumps(result, indent=2) + "\n")
-
-
-@contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Yield whether Ctrl-C was pressed; a second one interrupts at once."""
-    asked = False
-
-    def ask(signum: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def main() -> None:

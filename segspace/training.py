@@ -170,19 +170,24 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.steps)
         self.network.train()
-        with _autocast(self.device):
+        self.optimizer.zero_grad()
+        loss = self.add_gradients(images, labels.long())
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        return loss
+
+    def add_gradients(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Add the gradients of a batch, normalised images and their labels, and return its loss."""
+        with autocast(self.device):
             logits = self.network(images)
-            loss = segmentation_loss(logits.float(), labels.long(), self.weights, ohem=self.recipe.ohem)
+            loss = segmentation_loss(logits.float(), labels, self.weights, ohem=self.recipe.ohem)
             if self.teacher is not None and self.recipe.distill:
                 with torch.no_grad():
                     opinion = self.teacher(images)
                 part = distillation_loss(logits.float(), opinion.float(), self.recipe.temperature)
                 loss = loss + self.recipe.distill * part
-        self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
-        self.step += 1
-        self._update_average()
         return loss.detach()
 
     @torch.no_grad()
@@ -238,7 +243,8 @@ def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
 
 
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context of a forward pass: bfloat16 on CUDA."""
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", torch.bfloat16)
     return nullcontext()

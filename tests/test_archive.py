@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxygraph.archive import HallOfFame, Individual
 from proxygraph.dag import Dag, Node
-from proxygraph.selection import representatives, survivors
+from proxygraph.selection import rank_within, representatives, survivors
 
 
 def one(size: int, fitness: float, start: float = 0.5) -> Individual:
@@ -134,3 +134,15 @@ def test_the_fit_survive_more_often_and_not_alone():
     assert (np.diff(lower) >= 0).all()
     assert lower[-1] < 270  # not the best hundred alone,
     assert lower[:-1].sum() > 60  # but some of the others
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0])), max_size=40), st.randoms())
+def test_a_rank_within_a_group_counts_those_that_are_better(pairs, random):
+    group, score = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
+    key = np.arange(len(pairs), dtype=np.uint64)
+    random.shuffle(key)
+    better = [
+        sum(group[j] == group[i] and (-score[j], key[j]) < (-score[i], key[i]) for j in range(len(pairs)))
+        for i in range(len(pairs))
+    ]
+    assert rank_within(group, score.astype(float), key).tolist() == better

@@ -45,6 +45,14 @@ def test_json_round_trip(dag: Dag):
 
 
 @given(dags())
+def test_json_is_the_node_link_form_of_networkx(dag: Dag):
+    data = dag.to_json()
+    expected = nx.node_link_data(dag.graph, edges="edges")
+    assert {name: data[name] for name in expected} == expected
+    assert list(data)[3:] == list(expected)
+
+
+@given(dags())
 def test_graph_round_trip(dag: Dag):
     assert Dag.from_graph(dag.graph) == dag
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numba
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 from proxygraph import cache, jit
 
@@ -182,6 +186,109 @@ def test_another_process_does_not_compile_again(tmp_path: Path):
 
     assert output().split("]")[1].strip() == "0"
     assert output() == "[True, True, False] 1\n"
+
+
+@jit.jit()
+def _inner(x):
+    return 2 * x
+
+
+@jit.jit()
+def _outer(x):
+    total = 0 * x
+    for _ in range(3):
+        total += _inner(x)
+    return total
+
+
+def test_compiled_callers_get_a_part_without_machine_code_and_python_gets_the_whole():
+    assert _outer(2.0) == 12.0
+    assert not _inner.overloads
+    assert [argument.name for (argument,) in _inner._part.overloads] == ["float64"]
+    assert _inner(3.0) == 6.0
+    assert len(_inner.overloads) == 1
+    with pytest.raises(TypeError, match=r"_inner: this part .* cannot be called from Python"):
+        _inner._part(3.0)
+
+
+def test_a_part_may_raise(folder: Path):
+    @jit.jit()
+    def refuse(x):
+        if x < 0:
+            raise ValueError("negative")
+        return x
+
+    @jit.jit()
+    def use(x):
+        return refuse(x) + 1
+
+    assert use(1) == 2
+    with pytest.raises(ValueError, match="negative"):
+        use(-1)
+
+
+def test_processes_that_write_at_once_do_not_take_each_others_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    named()
+
+    def both(x):
+        return x + x
+
+    first, second = jit.jit()(both), jit.jit()(both)
+    results = []
+    with monkeypatch.context() as unkept:
+        unkept.setattr(jit._Cache, "save_overload", lambda *_: None)
+        for function, value in ((first, 1), (second, 0.5)):
+            function(value)
+            results += function.overloads.values()
+    reading = IndexDataCacheFile._load_index
+
+    def slowly(self):
+        found = reading(self)
+        time.sleep(0.3)  # long enough for the other one to read the index too
+        return found
+
+    monkeypatch.setattr(IndexDataCacheFile, "_load_index", slowly)
+    writers = [
+        threading.Thread(target=function._cache.save_overload, args=(result.signature.args, result))
+        for function, result in zip((first, second), results, strict=True)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(list(jit.code_folder().rglob("*both*.nbc"))) == 2
+    again = jit.jit()(both)
+    assert (again(1), again(0.5)) == (2, 1.0)
+    assert sum(again.stats.cache_hits.values()) == 2
+
+
+def test_garbage_is_collected_again_afterwards():
+    assert gc.isenabled()
+    with jit.in_one_go():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with jit.in_one_go():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_numba_is_loaded_without_scipy_and_scipy_can_be_loaded_later():
+    program = (
+        "import sys; from proxygraph.jit import load_without_blas; load_without_blas()\n"
+        "from proxygraph.kernels.sorting import _bits; print(_bits(5), 'scipy.linalg' in sys.modules)\n"
+        "import scipy.linalg; print(scipy.linalg.norm([1.0, 1.0, 1.0, 1.0]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["3", "False", "2.0"]
 
 
 # ---- tidying up ------------------------------------------------------------------------------------------

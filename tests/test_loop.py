@@ -41,6 +41,17 @@ def test_stagnation():
         assert before < after
 
 
+def test_after_a_fitness_that_is_enough_a_search_waits_for_better_ones():
+    seen: list[IslandsState] = []
+    stop = Stop(fitness=0.5, settled=3, generations=400)
+    made = run(islands(), stop, [lambda state, _: seen.append(state)])
+    assert made.reason.startswith("fitness 0.")
+    best = [state.best for state in seen]
+    assert best[-1] >= 0.5
+    assert best[-4] == best[-1]
+    assert all(not (b >= 0.5 and a == b) for a, b in zip(best[:-4], best[3:-1], strict=True))
+
+
 @pytest.mark.parametrize(
     "limits", [{"generations": 0}, {"seconds": -1.0}, {"evaluations": 0}, {"fitness": math.inf}]
 )

@@ -576,3 +576,47 @@ def test_credit_counts_children_and_survivors(make):
 def test_rates_stay_where_they_are_not_to_adapt():
     fixed, free = run(network_search(adaptive=False), 6), run(network_search(), 6)
     assert stored(fixed) != stored(free)
+
+
+# ---- least squares -----------------------------------------------------------------------------------------
+
+
+def living(*ones: tuple[int, float]) -> Living:
+    """Formulas of these sizes and this fitness, whatever they are."""
+    size, fitness = (np.array([one[k] for one in ones]) for k in (0, 1))
+    key = np.arange(1, len(ones) + 1, dtype=np.uint64)
+    return Living(Forest.empty(len(ones), 4), key, key.copy(), size.astype(np.int32), fitness)
+
+
+def test_near_a_perfect_fit_too_it_pays_to_be_better():
+    worse, better = 1.0 - 1e-6, 1.0 - 1e-8
+    score = table_search().selective(living((5, worse), (9, better)))
+    assert score[1] > score[0]
+    score = table_search(objective="spearman").selective(living((5, worse), (9, better)))
+    assert score[1] < score[0]
+
+
+def test_an_exact_fit_is_as_good_as_one_up_to_rounding():
+    score = table_search(parsimony=0.0).selective(living((5, 1.0), (6, 1.0 - 1e-15)))
+    assert score[0] == score[1]
+
+
+def test_many_formulas_of_one_size_are_in_each_others_way():
+    crowd = [(7, 0.9 - 0.001 * k) for k in range(30)]
+    score = table_search().selective(living(*crowd, (3, 0.85), (8, 0.85)))
+    assert score[0] > score[30] > score[29]
+    assert score[31] > score[29]
+    alone = table_search().selective(living((7, 0.9 - 0.029), (3, 0.85)))
+    assert alone[0] > alone[1]
+
+
+def test_of_least_squares_only_the_front_enters_the_hall_of_fame():
+    for objective, alone in (("r2", True), ("spearman", False)):
+        search = table_search(objective=objective)
+        state = run(search, 3)
+        entered = [(one.size, one.fitness) for one in search.honoured(state.population, HallOfFame())]
+        rising = [one[1] for one in entered] == sorted({one[1] for one in entered})
+        assert len(entered) >= 2
+        assert (len({size for size, _ in entered}) == len(entered) and rising) == alone
+        if alone:
+            assert not search.honoured(state.population, state.hall)

@@ -136,6 +136,17 @@ def test_a_worker_that_cannot_start(monkeypatch):
         worker.simplified(parse("zen"))
 
 
+def test_a_prepared_worker_is_the_one_that_answers():
+    with SympyWorker(timeout_s=60) as worker:
+        worker.prepare()
+        process = worker._process
+        assert process is not None
+        worker.prepare()
+        assert text(worker.simplified(parse("params + params - params"))) == "params"
+        assert worker._process is process
+    assert process.poll() is not None
+
+
 def test_threads_share_a_worker(worker):
     dags = [parse(f"{n} * zen * swap / swap") for n in range(2, 10)]
     with ThreadPoolExecutor(4) as pool:

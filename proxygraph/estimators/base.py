@@ -48,7 +48,7 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         max_size: int = 15,
         max_depth: int | None = None,
         max_constants: int | None = None,
-        parsimony: float = 0.001,
+        parsimony: float | None = None,
         operators: Sequence[str] | None = None,
         leaves: Sequence[str] | None = None,
         max_cost: str | None = None,

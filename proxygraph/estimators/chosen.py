@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from proxygraph.archive import HallOfFame
 from proxygraph.assemble import Settings
+from proxygraph.branches import without_idle_branches
 from proxygraph.dag import Dag, Node
 from proxygraph.estimators.formula import Formula, values
 from proxygraph.finish import LOSS_FLOOR, final_forms, named, simplified, steepest, tuned_form
@@ -80,7 +81,8 @@ def candidates(hall: HallOfFame, data: Data, settings: Settings, simplify: bool)
     """
     finisher = _Finisher(data, settings)
     front = {one.dag.key for one in hall.front()}
-    raw = [(one.dag, one.dag.key in front) for one in hall.members]
+    seen = data.table.take(data.seen)
+    raw = [(without_idle_branches(one.dag, seen), one.dag.key in front) for one in hall.members]
     if simplify and raw:
         with SympyWorker(timeout_s=2.0) as worker:
             raw = [(simplified(dag, worker) if on_front else dag, on_front) for dag, on_front in raw]

@@ -26,10 +26,12 @@ PARAMETERS: Final = """Parameters
         Most nodes of a formula, sign, scale and offset included, as in all limits.
     max_depth, max_constants : int or None
         Most operators above one another; most constants.
-    parsimony : float, default=0.001
-        Fitness that a node costs while searching.
+    parsimony : float or None
+        What a node costs while searching: fitness, 0.001 by default, or for r2 and mse the share of the loss
+        1 - R² that it must save, 0.05 by default.
     operators : sequence of str or None
-        The only operators allowed; None: all that suit the data.
+        The only operators allowed; None: all that suit the data, for r2 and mse those without bends (abs,
+        sign, relu, max, min) and levels (tanh, sigmoid, log1p).
     leaves : sequence of str or None
         The only columns allowed.
     max_cost : {"static", "forward", "backward", "second-order"} or None

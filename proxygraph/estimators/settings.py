@@ -12,15 +12,15 @@ from proxygraph.behaviour import Behaviour
 from proxygraph.constraints import Constraints, Units
 from proxygraph.estimators.formula import BadInput, refusing
 from proxygraph.leaves import Leaf
-from proxygraph.loop import Stop
+from proxygraph.loop import SETTLED, Stop
 from proxygraph.ops import OPS
 from proxygraph.table import StatTable
 from proxygraph.units import parse_unit
 
 Parameters = Mapping[str, Any]
 
-NEEDED: Final = {"max_size": 2, "parsimony": 0}
-OPTIONAL: Final = {"generations": 1, "time_budget": 0, "max_evaluations": 1, "population": 10}
+NEEDED: Final = {"max_size": 2}
+OPTIONAL: Final = {"parsimony": 0, "generations": 1, "time_budget": 0, "max_evaluations": 1, "population": 10}
 OPTIONAL_WHOLE: Final = {"islands": 1, "max_depth": 0, "max_constants": 0}
 NETWORKS, ROWS = 400, 1000
 """Formulas alive by default."""
@@ -111,4 +111,4 @@ def stopping(given: Parameters) -> Stop:
     limits = (given["generations"], given["max_evaluations"], given["time_budget"])
     if all(limit is None for limit in limits):
         raise BadInput("the search would never end; set generations, time_budget or max_evaluations")
-    return Stop(*limits)
+    return Stop(*limits, settled=SETTLED)

@@ -58,7 +58,8 @@ def values(
             continue
         out = f if at == 0 else node[at, :m]
         if c >= LEAF:
-            out[:] = columns[c - LEAF, lo : lo + m]
+            for i in range(m):
+                out[i] = columns[c - LEAF, lo + i]
             continue
         if c == CONST:
             out[:] = value[at]

@@ -258,7 +258,8 @@ def _derived(code: Any, n: int, arity: Any, columns: Any, k: int, room: Any) -> 
         if g == parameters:
             parameters += 1
             if g < o:
-                room.slopes[g, :] = room.slopes[o]
+                for i in range(len(room.f)):
+                    room.slopes[g, i] = room.slopes[o, i]
         else:
             for i in range(len(room.f)):
                 room.slopes[g, i] += room.slopes[o, i]
@@ -283,7 +284,8 @@ def _fit_one(
 ) -> float:
     """Improve the constants in `value`; return the sum of squares that is left, NaN if it is not finite."""
     tried, place, group, step = room.tried, room.place, room.group, room.step
-    tried[:n] = value[:n]
+    for i in range(n):
+        tried[i] = value[i]
     _evaluated(code, n, arity, room.nothing, columns, room)
     left, slope, spread = _residuals(room.f, target, weights, line, room.centred, room.rest)
     if not left < np.inf:

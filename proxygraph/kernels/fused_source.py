@@ -1,8 +1,9 @@
 """Source text of the fused kernel: one formula becomes one Python function that makes a single pass.
 
 Here stands only what is written: what goes into which loop is decided in ``fused_plan.py``, compiling and
-running is the business of ``fused.py``. The text is plain Python over ``np``, ``math``, ``plus`` (a sum whose
-order is free) and ``vec`` (``math`` for loops over entries) and means the same without numba.
+running is the business of ``fused.py``. The text is plain Python over ``np``, ``math``, ``plus`` and
+``plus_product`` (sums whose order is free) and ``vec`` (``math`` for loops over entries) and means the same
+without numba.
 """
 
 from __future__ import annotations
@@ -357,7 +358,7 @@ def _power(x: str, exponent: float) -> str:
 
 
 def _sum_as_call(name: str, update: str, state: tuple[str, ...]) -> str:
-    """Return ``s + x`` as ``plus(s, x)``; any other update as it is."""
+    """Return ``s + x`` as ``plus(s, x)``, ``s + x * y`` as ``plus_product(s, x, y)``, all else as it is."""
     try:
         tree = ast.parse(update, mode="eval").body
     except SyntaxError:
@@ -365,5 +366,8 @@ def _sum_as_call(name: str, update: str, state: tuple[str, ...]) -> str:
     match tree:
         case ast.BinOp(op=ast.Add(), left=ast.Name(id=left), right=right) if left in state:
             if not any(isinstance(part, ast.Name) and part.id in state for part in ast.walk(right)):
+                match right:
+                    case ast.BinOp(op=ast.Mult(), left=x, right=y):
+                        return f"plus_product({left}, {ast.unparse(x)}, {ast.unparse(y)})"
                 return f"plus({left}, {ast.unparse(right)})"
     return update

@@ -68,6 +68,25 @@ def _pointer(typing_context: Any, array: Any, entry: Any) -> Any:
 address: Any = intrinsic(_pointer)
 
 
+def _moved(typing_context: Any, pointer: Any, entries: Any) -> Any:
+    """The address so many entries further."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), code
+
+
+moved: Any = intrinsic(_moved)
+
+
+@jit(inline="always")
+def _addresses(memory: Any) -> Any:
+    """Return where the store, work and out of an axis begin; the caller holds the arrays."""
+    store, work, out = memory
+    return address(store, 0), address(work, 0), address(out, 0)
+
+
 @jit(inline="always")
 def _entries(where: int, place: int, start: int, room: int, extent: int, memory: Any) -> Any:
     """Return the address of a value's entries of the current block.
@@ -76,10 +95,10 @@ def _entries(where: int, place: int, start: int, room: int, extent: int, memory:
     """
     store, work, out = memory
     if where == STORE:
-        return address(store, place * extent + start)
+        return moved(store, place * extent + start)
     if where == WORK:
-        return address(work, place * room)
-    return address(out, place * extent + start)
+        return moved(work, place * room)
+    return moved(out, place * extent + start)
 
 
 # ---- elementwise: `out` never overlaps an operand ----------------------------------------------------------
@@ -100,6 +119,7 @@ def elementwise(kind: int, constant: float, n: int, to: Any, left: Any, right: A
     to, left, right : pointers
         Result and arguments; if there is one argument, it is `left`.
     """
+    vecmath.use_wide_vectors()
     out, x, y = carray(to, (n,)), carray(left, (n,)), carray(right, (n,))
     c, one = out.dtype.type(constant), out.dtype.type(1.0)
     if kind == ADD:
@@ -338,7 +358,7 @@ def _instruction(
 def run_rows(
     steps: Any,
     literal: Any,
-    count: int,
+    stretches: Any,
     starts: Any,
     first: int,
     last: int,
@@ -350,8 +370,14 @@ def run_rows(
 
     Parameters
     ----------
-    steps, literal, count
+    steps
         From `proxygraph.kernels.plan.arrange`.
+    literal : ndarray of float64, shape (C, n)
+        Constants of the instructions, one line for each set of constants. Results of the line `c` lie `c`
+        values behind their places.
+    stretches : ndarray of int64, shape (S, 3)
+        Instructions to be run one after the other: the first one, the first one that is run for every line
+        and not only for the first line, and the end.
     starts : ndarray of int64
         First row of every block, and the end.
     room, extent : int
@@ -359,10 +385,17 @@ def run_rows(
     memory : tuple of three ndarray
         Store, work and out, of one dtype; work is this thread's own.
     """
+    store, work, out = _addresses(memory)
     for block in range(first, last):
         start = starts[block]
-        for j in range(count):
-            _instruction(steps, literal, j, start, starts[block + 1] - start, room, extent, memory)
+        n = starts[block + 1] - start
+        for k in range(len(stretches)):
+            begin = stretches[k, 0]
+            for c in range(len(literal)):
+                line, places = literal[c], (store, work, moved(out, c * extent))
+                for j in range(begin, stretches[k, 2]):
+                    _instruction(steps, line, j, start, n, room, extent, places)
+                begin = stretches[k, 1]
 
 
 @jit(inline="always")
@@ -403,8 +436,8 @@ def run_ragged(
     counts : tuple of three ndarray of float64
         True numbers of layers, of elements and of activations of every group.
     """
-    row, layer = coarse
-    element, activation = fine
+    row, layer = _addresses(coarse[0]), _addresses(coarse[1])
+    element, activation = _addresses(fine[0]), _addresses(fine[1])
     room, extent = sizes
     row_layer, layer_element, layer_activation, row_element, row_activation = offsets
     for block in range(first, last):

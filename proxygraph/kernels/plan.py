@@ -344,6 +344,64 @@ def arrange(
 
 
 @jit()
+def move_apart(
+    steps: NDArray[np.int32],
+    literal: NDArray[np.float64],
+    count: int,
+    place: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    which: NDArray[np.int64],
+    stretches: NDArray[np.int64],
+) -> None:
+    """Bring what holds no constant before what does, formula by formula, with slots that nothing overwrites.
+
+    Parameters
+    ----------
+    steps, literal, count, slots
+        From `arrange`, for formulas of the row axis whose constants are 1, 2, 3... and whose roots are
+        different operators that depend on one; nothing kept. Rewritten.
+    place : ndarray of int64, shape (S,)
+        Where the results of the formulas go.
+    which : ndarray of int64, shape (count,)
+        Set to the constant of every instruction, counted from 0; -1 where it has none.
+    stretches : ndarray of int64, shape (S, 3)
+        Set to what `proxygraph.kernels.interpreter.run_rows` takes, one line for every formula.
+    """
+    most = slots[ROW]
+    varies, moved = np.zeros(most, np.bool_), np.empty(most, np.int32)
+    free, later = np.empty(count, np.int64), np.empty(count, np.int64)
+    n_free = n_later = n_formulas = begin = 0
+    order, depends = np.empty(count, np.int64), np.empty(count, np.bool_)
+    for j in range(count):
+        depends[j] = steps[j, A] == LITERAL or steps[j, B] == LITERAL
+        which[j] = np.int64(literal[j]) - 1 if depends[j] else -1
+        for where, at in ((A, A_PLACE), (B, B_PLACE)):
+            if steps[j, where] == WORK:
+                depends[j] |= varies[steps[j, at]]
+                steps[j, at] = moved[steps[j, at]]
+        if steps[j, TO] == WORK:
+            to = steps[j, TO_PLACE]
+            varies[to], moved[to] = depends[j], to
+            if not depends[j]:
+                moved[to] = steps[j, TO_PLACE] = slots[ROW]
+                slots[ROW] += 1
+        if depends[j]:
+            later[n_later] = j
+            n_later += 1
+        else:
+            free[n_free] = j
+            n_free += 1
+        if steps[j, TO] == OUT:
+            steps[j, TO_PLACE] = place[steps[j, TO_PLACE]]
+            stretches[n_formulas] = (begin, begin + n_free, j + 1)
+            order[begin : begin + n_free] = free[:n_free]
+            order[begin + n_free : j + 1] = later[:n_later]
+            n_free = n_later = 0
+            n_formulas, begin = n_formulas + 1, j + 1
+    steps[:count], literal[:count], which[:] = steps[order], literal[order], which[order]
+
+
+@jit()
 def finish(nodes: Nodes, roots: NDArray[np.int32], extent: int, store: Any, out: Any) -> None:
     """Fill in the results that no instruction writes: leaves, constants, kept values, and equal formulas."""
     part = nodes.part

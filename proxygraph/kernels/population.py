@@ -30,7 +30,7 @@ from proxygraph.dag import Dag
 from proxygraph.errors import ConfigError, ShapeMismatch, UnknownName
 from proxygraph.kernels import interpreter
 from proxygraph.kernels.columns import ColumnKernel
-from proxygraph.kernels.plan import FIELDS, WAYS, Memory, Nodes, arrange, collect_parts, finish
+from proxygraph.kernels.plan import FIELDS, WAYS, Memory, Nodes, arrange, collect_parts, finish, move_apart
 from proxygraph.ops import BUILTIN
 from proxygraph.table import StatTable
 
@@ -43,6 +43,8 @@ FEW: Final = 64
 SHORT: Final = 16_384
 """Rows up to which threads share trees rather than rows: planning, which one thread does, weighs there."""
 MAX_SLOTS: Final = 1 << 16
+VECTOR: Final = 16
+"""Entries of float32 in the longest vectors there are, and in a cache line."""
 
 Array = NDArray[Any]
 
@@ -56,6 +58,7 @@ class _Plan(NamedTuple):
     literal: NDArray[np.float64]
     n_steps: int
     slots: NDArray[np.int64]
+    stretches: NDArray[np.int64]
 
 
 class Population:
@@ -96,7 +99,8 @@ class Population:
         fine = [c for name, c in table.columns.items() if table.leaves[name].axis in AXES[2:]]
         self._fine_dtype = np.result_type(np.float32, *{column.dtype for column in fine})
         self._starts = self._blocks()
-        self._room = np.diff(self._starts, axis=1).max(axis=1, initial=0)
+        # values of a block begin where a vector may: a load across two cache lines takes twice as long
+        self._room = -(-np.diff(self._starts, axis=1).max(axis=1, initial=0) // VECTOR) * VECTOR
         self._memory, self._stores, self._leaf_place = self._stored(memory)
 
     # ---- data ----------------------------------------------------------------------------------------------
@@ -133,7 +137,7 @@ class Population:
                 min(MAX_SLOTS, memory // 2 // max(1, n * dtype.itemsize)) // WAYS * WAYS if k <= LAYER else 0
             )
             slots.append(kept)
-            store = np.empty((len(names) + kept) * n, dtype)
+            store = _aligned((len(names) + kept) * n, dtype)
             for i, name in enumerate(names):
                 with np.errstate(over="ignore"):
                     store[i * n : (i + 1) * n] = table.columns[name]
@@ -191,24 +195,52 @@ class Population:
     def _known(self, dag: Dag) -> bool:
         return tree_length(dag) <= 4096 and all(n.kind != "op" or n.name in BUILTIN for n in dag.nodes)
 
-    def run(self, forest: Forest) -> Array:
+    def run(self, forest: Forest, out: Array | None = None) -> Array:
         """Return the values of trees in `vocabulary`, shape (P, N), in `dtype`.
 
-        No operator may have constants alone as arguments; `tidy` and `to_forest` make one constant of it.
+        Parameters
+        ----------
+        forest : Forest
+            No operator may have constants alone as arguments; `tidy` and `to_forest` make one constant of it.
+        out : ndarray, shape (P, N), optional
+            Written and returned, of `dtype` and contiguous. Many megabytes asked of the system anew take
+            about a third as long as filling them.
+
+        Raises
+        ------
+        ShapeMismatch
+            If `out` has another shape or type, or is not contiguous.
         """
-        users = (forest.code >= len(CODES)) & (forest.code < LEAF)
-        users &= np.arange(forest.code.shape[1]) < forest.length[:, None]
-        if users.any():
-            others = np.asarray(users.any(axis=1))
-            out = np.empty((len(others), self.table.n_rows), self.dtype)
+        out = self._fitting(out, (len(forest.length), self.table.n_rows))
+        others = self._users(forest)
+        if others.any():
             out[~others] = self.run(forest.take(~others))
             trees = [to_dag(forest, int(i), self.vocabulary) for i in np.flatnonzero(others)]
             with np.errstate(over="ignore"):
                 out[others] = self._by_columns(trees)
             return out
-        out = np.empty((len(forest.length), self.table.n_rows), self.dtype)
         self._run(forest, out)
         return out
+
+    def _fitting(self, out: Array | None, shape: tuple[int, ...]) -> Array:
+        """Return `out`, or a new array."""
+        if out is None:
+            return np.empty(shape, self.dtype)
+        if out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous:
+            layout = "" if out.flags.c_contiguous else ", not contiguous"
+            raise ShapeMismatch(
+                f"out must be a contiguous {self.dtype} array of shape {shape}, not {out.dtype} of "
+                f"shape {out.shape}{layout}"
+            )
+        return out
+
+    def _users(self, forest: Forest) -> NDArray[np.bool_]:
+        """Return which trees have operators of the user, shape (P,)."""
+        if len(self.vocabulary.ops) == len(CODES):
+            return np.zeros(len(forest.length), np.bool_)
+        users = (forest.code >= len(CODES)) & (forest.code < LEAF)
+        users &= np.arange(forest.code.shape[1]) < forest.length[:, None]
+        return np.asarray(users.any(axis=1))
 
     def over_constants(self, dag: Dag, constants: ArrayLike) -> Array:
         """Return the values of one structure with many sets of constants, shape (C, N), in `dtype`.
@@ -229,13 +261,67 @@ class Population:
             If the formula has another number of constants.
         """
         trees = to_forest([dag], self.vocabulary, tree_length(dag))
-        places = np.flatnonzero(trees.code[0, : trees.length[0]] == CONST)
-        values = np.atleast_2d(np.asarray(constants, np.float64))
-        if values.shape[1] != len(places):
-            raise ShapeMismatch(f"the formula has {len(places)} constants, not {values.shape[1]}")
-        trees = trees.take(np.zeros(len(values), np.int64))
-        trees.value[:, places] = values
-        return self.run(trees)
+        (values,) = self.run_sets(trees, np.atleast_2d(np.asarray(constants, np.float64)))
+        return np.asarray(values)
+
+    def run_sets(self, forest: Forest, constants: NDArray[np.float64], out: Array | None = None) -> Array:
+        """Return the values of each tree with many sets of constants, shape (P, C, N), in `dtype`.
+
+        On tables that have the row axis only there is one plan for all sets, and what holds no constant is
+        computed once; else every set is a tree of its own.
+
+        Parameters
+        ----------
+        forest : Forest
+            As for `run`.
+        constants : ndarray of float64, shape (C, K)
+            Values for the constants of all trees, in the order of `forest`.
+        out : ndarray, shape (P, C, N), optional
+            As for `run`.
+
+        Raises
+        ------
+        ShapeMismatch
+            If the trees have another number of constants, or `out` does not fit.
+        """
+        inside = np.arange(forest.code.shape[1]) < forest.length[:, None]
+        rows, places = np.nonzero((forest.code == CONST) & inside)
+        n_sets = len(constants)
+        if constants.shape[1] != len(rows):
+            what = "formula has" if len(forest.length) == 1 else "formulas have"
+            raise ShapeMismatch(f"the {what} {len(rows)} constants, not {constants.shape[1]}")
+        out = self._fitting(out, (len(forest.length), n_sets, self.table.n_rows))
+        fixed = np.bincount(rows, minlength=len(out)) == 0
+        out[fixed] = self.run(forest.take(fixed))[:, None]
+        # a constant by itself is no instruction; reductions and functions of the user have other ways
+        single = ~fixed & ((forest.length == 1) | self._ragged | self._users(forest))
+        if single.any():
+            trees = forest.take(np.repeat(np.flatnonzero(single), n_sets))
+            mine = np.flatnonzero(single[rows])
+            first = (np.cumsum(single) - 1)[rows[mine]] * n_sets
+            for c in range(n_sets):
+                trees.value[first + c, places[mine]] = constants[c, mine]
+            out[single] = self.run(trees).reshape(out[single].shape)
+        together = np.flatnonzero(~fixed & ~single)
+        for begin in range(0, len(together), FEW):
+            chosen = together[begin : begin + FEW]
+            plan = self._planned_sets(forest.take(chosen), constants[:, np.isin(rows, chosen)], chosen)
+            self._shared(plan, out.reshape(-1))
+        return out
+
+    def _planned_sets(self, trees: Forest, constants: NDArray[np.float64], rows: NDArray[np.int64]) -> _Plan:
+        """Return one plan for all sets of constants of some trees; `rows` are theirs in the results."""
+        inside = np.arange(trees.code.shape[1]) < trees.length[:, None]
+        # counted instead of named: no two are alike, and an instruction tells which one it has
+        trees.value[(trees.code == CONST) & inside] = np.arange(1, constants.shape[1] + 1)
+        plan = self._planned(trees, 1, _no_memory())
+        n = plan.n_steps
+        which, stretches = np.empty(n, np.int64), np.empty((len(trees.length), 3), np.int64)
+        move_apart(plan.steps, plan.literal[0], n, rows * len(constants), plan.slots, which, stretches)
+        literal = np.repeat(plan.literal[:, :n], len(constants), axis=0)
+        literal[:, which >= 0] = constants[:, which[which >= 0]]
+        # no roots: every result has an instruction that writes it
+        return plan._replace(roots=plan.roots[:0], literal=literal, stretches=stretches)
 
     def _run(self, forest: Forest, out: Array) -> None:
         """Run batch after batch; with several threads on a short table, as many batches at a time."""
@@ -264,7 +350,7 @@ class Population:
                 keys[:] = 0
             raise
 
-    def _planned(self, trees: Forest, at_once: int) -> _Plan:
+    def _planned(self, trees: Forest, at_once: int, memory: Memory | None = None) -> _Plan:
         """Return the plan of one batch; `at_once` plans, this one included, may be running."""
         symbols, n_leaves = self.vocabulary.symbols, len(self.vocabulary.names)
         most = (2 if self._ragged else 1) * int(trees.length.sum()) + n_leaves
@@ -279,7 +365,7 @@ class Population:
             n_leaves,
             roots,
             symbols,
-            self._memory,
+            memory or self._memory,
             self._plans,
             self._plans - at_once,
             self._leaf_place,
@@ -287,7 +373,7 @@ class Population:
             literal,
             slots,
         )
-        return _Plan(nodes, roots, steps, literal, count, slots)
+        return _Plan(nodes, roots, steps, literal[None], count, slots, np.array([[0, count, count]]))
 
     def _alone(self, plan: _Plan, out: Array) -> None:
         """Run a plan on all blocks; `out` is flat."""
@@ -297,17 +383,18 @@ class Population:
     def _work(self, plan: _Plan, out: Array, share: range) -> None:
         """Run a plan on some blocks."""
         passing = [
-            np.empty(int(s * r), store.dtype)
+            _aligned(int(s * r), store.dtype)
             for s, r, store in zip(plan.slots, self._room, self._stores, strict=True)
         ]
         row, layer, element, activation = (
             (store, room, out if k == ROW else room)
             for k, (store, room) in enumerate(zip(self._stores, passing, strict=True))
         )
-        what = (plan.steps, plan.literal, plan.n_steps)
         if self._ragged:
             interpreter.run_ragged(
-                *what,
+                plan.steps,
+                plan.literal[0],
+                plan.n_steps,
                 self._starts,
                 share.start,
                 share.stop,
@@ -319,6 +406,7 @@ class Population:
             )
         else:
             room, extent = self._room[ROW], self._extent[ROW]
+            what = (plan.steps, plan.literal, plan.stretches)
             interpreter.run_rows(*what, self._starts[ROW], share.start, share.stop, room, extent, row)
 
     def _shared(self, plan: _Plan, out: Array) -> None:
@@ -332,6 +420,20 @@ class Population:
         for future in done:
             future.result()
         finish(plan.nodes, plan.roots, self.table.n_rows, self._stores[ROW], out)
+
+
+def _no_memory() -> Memory:
+    """Return a memory in which nothing can be kept."""
+    keys, stamps = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    nothing = np.zeros(2, np.int64)
+    return Memory((keys, keys), (stamps, stamps), (stamps, stamps), nothing, nothing)
+
+
+def _aligned(n: int, dtype: Any) -> Array:
+    """Return room for `n` entries that begins where a cache line does."""
+    raw = np.empty(n + 4 * VECTOR, dtype)
+    first = -raw.ctypes.data % (4 * VECTOR) // raw.itemsize
+    return raw[first : first + n]
 
 
 def _shares(n: int, parts: int) -> Iterator[range]:

@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.uint64]
 MAX_ROWS = 1 << 21  # beyond, sums of products of doubled ranks would leave int64
 _MARGIN = 1e-9  # by which a bound must miss the threshold: far above the rounding of either
+_PORTION = 128  # rows after which Kendall's tau looks whether it is worth going on
 _LEAST_SHARE = 1 << 16  # values that are worth a thread
 
 
@@ -174,43 +175,60 @@ def _ones(bits: Any) -> Any:
 
 
 @jit()
-def _above(p: Any, one: Any, words: Any, tree: Any) -> Any:
-    """Return how many positions above p are in the set; insert p if `one` is 1, and not if it is 0.
+def _above(p: int, words: Any, near: Any, far: Any) -> int:
+    """Return how many positions above p are in the set.
 
-    The set has a bit per position. A node of the tree over its words has four children and one number of 64
-    bits: three counters of 21 bits, of the positions above the first, second and third child.
+    The set has a bit per position. For each word of 64 bits `near` knows how many are in higher words of
+    its block of 64 words, and for each block `far` how many are in higher blocks.
     """
-    word, bit = p >> np.uint64(6), p & np.uint64(63)
-    found = _ones(words[word] >> bit >> np.uint64(1))
-    words[word] |= one << bit
-    for level in range(len(tree)):
-        field = (word & np.uint64(3)) * np.uint64(21)
-        word >>= np.uint64(2)
-        node = tree[level, word]
-        found += np.int64((node >> field) & np.uint64(MAX_ROWS - 1))
-        lower = (np.uint64(1) << field) - np.uint64(1)
-        tree[level, word] = node + (one * np.uint64(1 | 1 << 21 | 1 << 42) & lower)
-    return found
+    word = p >> 6
+    here = _ones(words[word] >> np.uint64(p & 63) >> np.uint64(1))
+    return int(here + near[word >> 6, word & 63] + far[word >> 6])
 
 
 @jit()
-def _surplus(route: Any, seen: int, words: Any, tree: Any) -> int:
-    """Return concordant less discordant pairs of each position with all before it; none are equal."""
+def _insert(p: int, words: Any, near: Any, far: Any) -> None:
+    """Put a position into the set."""
+    word = p >> 6
+    block = word >> 6
+    words[word] |= np.uint64(1) << np.uint64(p & 63)
+    for b in range(block):
+        far[b] += np.int32(1)
+    inner = np.int16(word & 63)
+    for w in range(64):  # all of them, without a branch: a few vector instructions
+        near[block, w] += np.int16(np.int16(w) < inner)
+
+
+@jit()
+def _surplus(
+    route: Any, first: int, last: int, edges: Any, free: Any, words: Any, near: Any, far: Any
+) -> int:
+    """Return concordant less discordant pairs of rows `first` to `last` by target with all before them.
+
+    Given the group of values of every row. Equal values take the positions of their group as they come:
+    those that came before are not above, and as many as the group has given away.
+    """
     surplus = 0
-    for k in range(len(route)):
-        surplus += seen + k - 2 * _above(route[k], np.uint64(1), words, tree)
+    for k in range(first, last):
+        p = free[route[k]]
+        surplus += k - (p - edges[route[k]]) - 2 * _above(p, words, near, far)
+        free[route[k]] = p + np.int32(1)
+        _insert(p, words, near, far)
     return surplus
 
 
 @jit()
-def _surplus_tied(route: Any, firsts: Any, lasts: Any, seen: int, words: Any, tree: Any) -> int:
-    """Return the same of a group of equal targets, given the first and last position of equal values."""
-    surplus, zero = 0, np.uint64(0)
-    for k in range(len(route)):
-        not_lower = _above(firsts[k] - np.uint64(1), zero, words, tree) if firsts[k] > 0 else seen
-        surplus += seen - not_lower - _above(lasts[k], zero, words, tree)
-    for k in range(len(route)):
-        _above(route[k], np.uint64(1), words, tree)
+def _surplus_tied(
+    route: Any, first: int, last: int, edges: Any, free: Any, words: Any, near: Any, far: Any
+) -> int:
+    """Return the same of rows with the same target, which are no pairs among themselves."""
+    surplus = 0
+    for k in range(first, last):
+        p = free[route[k]]
+        surplus += first - (p - edges[route[k]]) - 2 * _above(p, words, near, far)
+    for k in range(first, last):
+        _insert(free[route[k]], words, near, far)
+        free[route[k]] += np.int32(1)
     return surplus
 
 
@@ -219,7 +237,8 @@ def kendall_row(values: Any, target: Target, work: Work, threshold: float) -> tu
     """Return Kendall's tau-b of one row and the hash of its ordering; for compiled callers.
 
     As `spearman_row`. The pairs are counted in the order of the target as Knight [1]_ does, but by asking a
-    bit set with counters how many are above, rather than by a merge sort: ties then need no second sort.
+    bit set with counters how many are above, rather than by a merge sort: ties then need no second sort, and
+    hopeless rows can be given up on the way.
 
     References
     ----------
@@ -231,39 +250,42 @@ def kendall_row(values: Any, target: Target, work: Work, threshold: float) -> tu
     groups = order_groups(work, n)
     order, edges, later, later_edges = work.order, work.edges, target.order, target.edges
     group = work.counts[:n]
-    place, code, tied = work.x.view(np.int64), np.uint64(0), 0.0
-    for g in range(groups):
-        start, stop = edges[g], edges[g + 1]
-        tied += 0.5 * (stop - start) * (stop - start - 1)
-        rank = np.uint64(start + stop - n)
-        for p in range(start, stop):
-            place[order[p]] = p
-            group[order[p]] = g
-            code += rank * target.codes[order[p]]
+    code, tied = np.uint64(0), 0.0
+    if groups == n:
+        for p in range(n):
+            group[order[p]] = p
+            code += np.uint64(2 * p + 1 - n) * target.codes[order[p]]
+    else:
+        for g in range(groups):
+            start, stop = edges[g], edges[g + 1]
+            tied += 0.5 * (stop - start) * (stop - start - 1)
+            rank = np.uint64(start + stop - n)
+            for p in range(start, stop):
+                group[order[p]] = g
+                code += rank * target.codes[order[p]]
     if target.untied == 0.0:
         return np.nan, _undirected(code)
-    route, first, last = work.packed, work.spare, work.lasts
+    route, free = work.route[:n], work.spare.view(np.int32)
     for p in range(n):
-        route[p] = place[later[p]]
-    distinct = groups == n and len(later_edges) == n + 1
-    if not distinct:
-        for p in range(n):
-            g = group[later[p]]
-            first[p], last[p] = edges[g], edges[g + 1] - 1
+        route[p] = group[later[p]]
+    for g in range(groups):
+        free[g] = edges[g]
     pairs = 0.5 * n * (n - 1.0)
     scale = np.sqrt(pairs - tied) * np.sqrt(target.untied)
-    words, tree = work.words, work.tree
+    words, near, far = work.words, work.near, work.far
     words[:] = 0
-    tree[:] = 0
-    surplus, seen, g = 0, 0, 0
+    near[:] = 0
+    far[:] = 0
+    surplus, seen, g, distinct = 0, 0, 0, len(later_edges) == n + 1
     while seen < n:
+        start = seen
         if distinct:
-            stop = min(seen + 128, n)
-            surplus += _surplus(route[seen:stop], seen, words, tree)
+            seen = min(start + _PORTION, n)
+            surplus += _surplus(route, start, seen, edges, free, words, near, far)
         else:
-            stop = later_edges[g + 1]
-            surplus += _surplus_tied(route[seen:stop], first[seen:stop], last[seen:stop], seen, words, tree)
-        seen, g = stop, g + 1
+            g += 1
+            seen = later_edges[g]
+            surplus += _surplus_tied(route, start, seen, edges, free, words, near, far)
         left = pairs - 0.5 * seen * (seen - 1.0)
         if abs(surplus) + left < (threshold - _MARGIN) * scale:
             return np.nan, np.uint64(0)

@@ -1,10 +1,11 @@
 """Sorting rows of numbers for their ranks, exact with ties, compiled.
 
-A row is quantised to integers that carry the row index in their low bits, spread over about as many buckets
-as there are values, and finished by an insertion sort that has next to nothing left to do. Two quantisations
-are known, one linear and one logarithmic on both sides of zero; where both pile the values up, a radix sort
-takes over, so that no input takes more than a fixed time per value. The quantised numbers decide only where
-they differ, and the values themselves where they agree: the order is exact.
+A row is quantised to integers that carry the row index in their low bits; two passes of a radix sort bring
+the 22 highest bits into order, without a branch that depends on the numbers, and an insertion sort has next
+to nothing left to do. Two quantisations are known: one linear and, for outliers and heavy tails, one by the
+bits of the floating-point form. Where both pile the values up, a radix sort over all bits takes over, so
+that no input takes more than a fixed time per value. The quantised numbers decide only where they differ,
+and the values themselves where they agree: the order is exact.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from proxygraph.jit import jit
 
 _MAGNITUDE, _INFINITE = 0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000  # of the bits of a float64
 _OCTAVE = 1 << 52  # bits of values that differ by a factor of 2 differ by that
-_CROWDED = 16  # comparisons per value that the insertion sort may cost
+_MOVES = 8  # per value that the insertion sort may make
+_CROWD = 0.25  # pairs of numbers with the same high digit: an outlier leaves the others next to no digits
+_DIGIT = 11  # most bits that a pass of the radix sort looks at
 COARSE: Final = 6
 """Bits of the coarse buckets that `Work.coarse` has room for."""
 
@@ -33,25 +36,27 @@ class Work(NamedTuple):
     order: NDArray[np.int32]
     edges: NDArray[np.int32]
     coarse: NDArray[np.int64]
+    route: NDArray[np.int32]
     words: NDArray[np.uint64]
-    tree: NDArray[np.uint64]
-    lasts: NDArray[np.uint64]
+    near: NDArray[np.int16]
+    far: NDArray[np.int32]
 
     @classmethod
     def of(cls, n: int) -> Work:
         """Return working memory for rows of length `n`."""
-        levels = (((n - 1) >> 6).bit_length() + 1) // 2 if n else 0  # of four children each, over words of 64
+        blocks = (n >> 12) + 1  # of 64 words of 64 positions
         return cls(
             x=np.empty(n),
             packed=np.empty(n, np.uint64),
             spare=np.empty(n, np.uint64),
-            lasts=np.empty(n, np.uint64),
-            counts=np.empty(max(256, 2 << _bits(n)), np.int32),
+            route=np.empty(n, np.int32),
+            counts=np.empty(max(512, 2 << _bits(n)), np.int32),
             order=np.empty(n, np.int32),
             edges=np.empty(n + 1, np.int32),
             coarse=np.empty((2, 1 << COARSE), np.int64),
             words=np.empty((n >> 6) + 1, np.uint64),
-            tree=np.empty((levels, (n >> 8) + 1), np.uint64),
+            near=np.empty((blocks, 64), np.int16),
+            far=np.empty(blocks, np.int32),
         )
 
 
@@ -85,16 +90,15 @@ def _linear(x: Any, low: float, scale: float, shift: int, packed: Any, spare: An
 
 
 @jit()
-def _logarithmic(x: Any, largest: int, shift: int, packed: Any) -> None:
-    """Pack the bits of x, counted from a small magnitude towards both sides, and the index."""
+def _logarithmic(x: Any, shift: int, packed: Any) -> None:
+    """Pack the bits of x, counted from the least magnitude towards both sides, and the index."""
     bits = x.view(np.int64)
-    least = largest
+    least, largest = _INFINITE, 0
     for i in range(len(x)):
         magnitude = bits[i] & _MAGNITUDE
-        least = min(least, magnitude if magnitude > 0 else largest)
-    base = max(
-        least - _OCTAVE, largest - 64 * _OCTAVE, 0
-    )  # an octave below, so that 0 is a number of its own
+        least = min(least, magnitude if magnitude > 0 else _INFINITE)
+        largest = max(largest, magnitude)
+    base = max(least - _OCTAVE, 0)  # an octave below, so that 0 is a number of its own
     span = largest - base
     room = 0
     while (span >> (62 - room)) == 0:
@@ -106,19 +110,59 @@ def _logarithmic(x: Any, largest: int, shift: int, packed: Any) -> None:
 
 
 @jit()
-def _histogram(packed: Any, n: int, bits: int, counts: Any) -> int:
-    """Set counts to where each bucket starts; return the sum of the squared sizes."""
-    down = np.uint64(64 - bits)
-    counts[: 1 << bits] = 0
-    for i in range(n):
-        counts[packed[i] >> down] += np.int32(1)
-    start, crowd = np.int32(0), 0
-    for b in range(1 << bits):
-        size = counts[b]
-        counts[b] = start
-        start += size
-        crowd += np.int64(size) * np.int64(size)
-    return crowd
+def _digit(n: int) -> int:
+    """Return the bits of a pass of the radix sort."""
+    return min(max(_bits(n), 8), _DIGIT)
+
+
+@jit()
+def _histogram(packed: Any, bits: int, counts: Any) -> float:
+    """Set counts to where numbers with each low digit and each high digit go.
+
+    Returns the share of pairs, each number with itself included, that agree in the high digit.
+    """
+    size = 1 << bits
+    down, mask = np.uint64(64 - 2 * bits), np.uint64(size - 1)
+    low, high = counts[:size], counts[size : 2 * size]
+    for b in range(size):
+        low[b] = 0
+    for b in range(size):
+        high[b] = 0
+    for i in range(len(packed)):
+        both = packed[i] >> down
+        low[both & mask] += np.int32(1)
+        high[both >> np.uint64(bits)] += np.int32(1)
+    before, after, crowd = np.int32(0), np.int32(0), 0
+    for b in range(size):
+        some, more = low[b], high[b]
+        low[b], high[b] = before, after
+        before += some
+        after += more
+        crowd += np.int64(more) * np.int64(more)
+    return crowd / (float(len(packed)) * len(packed))
+
+
+@jit()
+def _radix_pass(numbers: Any, down: int, bits: int, starts: Any, out: Any) -> None:
+    """Move numbers to where those with their digit go, stable."""
+    shift, mask = np.uint64(down), np.uint64((1 << bits) - 1)
+    for i in range(len(numbers)):
+        digit = (numbers[i] >> shift) & mask
+        place = starts[digit]
+        starts[digit] = place + np.int32(1)
+        out[place] = numbers[i]
+
+
+@jit()
+def _nearly_sorted(packed: Any, bits: int, counts: Any, spare: Any) -> bool:
+    """Sort numbers whose histogram is known.
+
+    False if that takes too long, with the numbers still all there.
+    """
+    size = 1 << bits
+    _radix_pass(packed, 64 - 2 * bits, bits, counts[:size], spare)
+    _radix_pass(spare, 64 - bits, bits, counts[size : 2 * size], packed)
+    return _insertion(packed)
 
 
 @jit()
@@ -127,7 +171,7 @@ def quantised(values: Any, work: Work) -> bool:
     n = len(values)
     if n < 2:
         return False
-    x, packed, counts = work.x[:n], work.packed[:n], work.counts
+    x, packed = work.x[:n], work.packed[:n]
     for i in range(n):
         x[i] = np.float64(values[i]) + 0.0  # -0.0 becomes 0.0
     bits: Any = x.view(np.int64)
@@ -139,16 +183,14 @@ def quantised(values: Any, work: Work) -> bool:
     low, high = _extent(x)
     if low == high:
         return False
-    n_bits = _bits(n)
-    shift = max(12, n_bits)
+    shift, crowd = max(12, _bits(n)), 1.0
     scale = (2.0 ** (64 - shift) - 1024.0) / (high - low)
-    crowd = (_CROWDED + 1) * n
     if 0.0 < scale < np.inf:
         _linear(x, low, scale, shift, packed, work.spare)
-        crowd = _histogram(packed, n, n_bits + 1, counts)
-    if crowd > _CROWDED * n:
-        _logarithmic(x, largest, shift, packed)
-        _histogram(packed, n, n_bits + 1, counts)
+        crowd = _histogram(packed, _digit(n), work.counts)
+    if crowd > _CROWD:
+        _logarithmic(x, shift, packed)
+        _histogram(packed, _digit(n), work.counts)
     return True
 
 
@@ -164,7 +206,7 @@ def _insertion(a: Any) -> bool:
             q -= 1
         a[q] = number
         moves += p - q
-        if moves > _CROWDED * len(a):
+        if moves > _MOVES * len(a):
             return False
     return True
 
@@ -194,7 +236,8 @@ def _radix_sort(x: Any, order: Any, keys: Any, other: Any, counts: Any) -> None:
             bucket = (keys[i] >> down) & np.uint64(255)
             other[counts[bucket]] = i
             counts[bucket] += np.int32(1)
-        order[:] = other
+        for p in range(n):
+            order[p] = other[p]
         if down > np.uint64(55):
             break
         down += np.uint64(8)
@@ -205,21 +248,19 @@ def order_groups(work: Work, n: int) -> int:
     """Sort what `quantised` left: set work.order and work.edges, return the number of different values."""
     x, packed, spare = work.x[:n], work.packed[:n], work.spare[:n]
     order, edges, counts = work.order[:n], work.edges, work.counts
-    n_bits = _bits(n)
-    down, shift = np.uint64(63 - n_bits), np.uint64(max(12, n_bits))
-    for i in range(n):
-        bucket = packed[i] >> down
-        place = counts[bucket]
-        counts[bucket] = place + np.int32(1)
-        spare[place] = packed[i]
-    done = _insertion(spare)
+    shift, digit = np.uint64(max(12, _bits(n))), _digit(n)
+    done = _nearly_sorted(packed, digit, counts, spare)
+    if not done:  # heavy tails; should they have been quantised like this before, it does not happen again
+        _logarithmic(x, max(12, _bits(n)), packed)
+        _histogram(packed, digit, counts)
+        done = _nearly_sorted(packed, digit, counts, spare)
     index = (np.uint64(1) << shift) - np.uint64(1)
     distinct = done
     for p in range(n):
-        order[p] = np.int32(spare[p] & index)
+        order[p] = np.int32(packed[p] & index)
         edges[p] = p
     for p in range(1, n):
-        distinct &= spare[p - 1] >> shift != spare[p] >> shift
+        distinct &= packed[p - 1] >> shift != packed[p] >> shift
     groups = n
     if done and not distinct:
         groups = 1

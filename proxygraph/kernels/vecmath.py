@@ -130,6 +130,22 @@ def _float(typing_context: Any, i: Any) -> Any:
     return kind(i), lambda context, builder, signature, args: builder.bitcast(args[0], _llvm(kind))
 
 
+@_intrinsic
+def use_wide_vectors(typing_context: Any) -> Any:
+    """Have the loops of the calling function use vectors of 512 bits where the processor has them.
+
+    LLVM takes 256 on Intel processors, for the sake of code around such loops that a lower clock would slow
+    down; here the loops are all there is, and exp, log, tanh and sin take 0.6 to 0.75 of the time.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # llvmlite's own `add` refuses attributes that have a value
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
 def _integer_operation(name: str) -> Any:
     """A wrapping operation on integers of one width; one may be a Python integer."""
 
@@ -549,6 +565,7 @@ def _choose_minimum(x: Any, y: Any) -> Any:
 @jit()
 def exp_into(out: Any, x: Any) -> None:
     """Write `exp` of each element of `x` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = exp(x[i])
 
@@ -556,6 +573,7 @@ def exp_into(out: Any, x: Any) -> None:
 @jit()
 def log_into(out: Any, x: Any) -> None:
     """Write `log` of each element of `x` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = log(x[i])
 
@@ -563,6 +581,7 @@ def log_into(out: Any, x: Any) -> None:
 @jit()
 def log1p_into(out: Any, x: Any) -> None:
     """Write `log1p` of each element of `x` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = log1p(x[i])
 
@@ -570,6 +589,7 @@ def log1p_into(out: Any, x: Any) -> None:
 @jit()
 def tanh_into(out: Any, x: Any) -> None:
     """Write `tanh` of each element of `x` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = tanh(x[i])
 
@@ -577,6 +597,7 @@ def tanh_into(out: Any, x: Any) -> None:
 @jit()
 def sigmoid_into(out: Any, x: Any) -> None:
     """Write `sigmoid` of each element of `x` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = sigmoid(x[i])
 
@@ -584,6 +605,7 @@ def sigmoid_into(out: Any, x: Any) -> None:
 @jit()
 def sign_into(out: Any, x: Any) -> None:
     """Write `sign` of each element of `x` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = sign(x[i])
 
@@ -591,6 +613,7 @@ def sign_into(out: Any, x: Any) -> None:
 @jit()
 def maximum_into(out: Any, x: Any, y: Any) -> None:
     """Write `maximum` of the elements of `x` and `y` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = maximum(x[i], y[i])
 
@@ -598,6 +621,7 @@ def maximum_into(out: Any, x: Any, y: Any) -> None:
 @jit()
 def minimum_into(out: Any, x: Any, y: Any) -> None:
     """Write `minimum` of the elements of `x` and `y` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = minimum(x[i], y[i])
 
@@ -605,6 +629,7 @@ def minimum_into(out: Any, x: Any, y: Any) -> None:
 @jit()
 def relu_into(out: Any, x: Any) -> None:
     """Write ``maximum(x, 0)`` of each element of `x` to `out`."""
+    use_wide_vectors()
     for i in range(len(x)):
         out[i] = _select((x[i] > 0.0) | (x[i] != x[i]), x[i], 0.0)
 
@@ -615,6 +640,7 @@ def _near_into(out: Any, x: Any, shift: Any) -> Any:
 
 
 def _near32_into(out: Any, x: Any, shift: Any) -> Any:
+    use_wide_vectors()  # here too: numba optimises a function before it is inlined
     # two loops: vectors hold as many elements as the widest number in their loop allows
     far = 0
     for i in range(len(x)):
@@ -627,6 +653,7 @@ def _near32_into(out: Any, x: Any, shift: Any) -> Any:
 
 
 def _near64_into(out: Any, x: Any, shift: Any) -> Any:
+    use_wide_vectors()
     far = 0
     odd = SIGN64 if shift == 0.0 else 0
     for i in range(len(x)):
@@ -643,6 +670,7 @@ def _choose_near(out: Any, x: Any, shift: Any) -> Any:
 @jit()
 def sin_into(out: Any, x: Any) -> None:
     """Write the sine of each element of `x` to `out`; elements beyond the limit of `sin` one by one."""
+    use_wide_vectors()
     if _near_into(out, x, 0.0):
         for i in range(len(x)):
             if abs(x[i]) > SIN_LIMIT:
@@ -652,6 +680,7 @@ def sin_into(out: Any, x: Any) -> None:
 @jit()
 def cos_into(out: Any, x: Any) -> None:
     """Write the cosine of each element of `x` to `out`; elements beyond the limit of `cos` one by one."""
+    use_wide_vectors()
     if _near_into(out, x, 0.5):
         for i in range(len(x)):
             if abs(x[i]) > SIN_LIMIT:
@@ -671,6 +700,7 @@ def pow_into(out: Any, x: Any, exponent: Any) -> None:
     exponent : float
         A multiple of 1/2, at most 16 in size (`proxygraph.ops.is_half_integer`); not checked here.
     """
+    use_wide_vectors()
     # Dividing by the two factors in turn, not by their product, which may overflow when the result does not
     p = int(abs(exponent))
     rooted = abs(exponent) != p

@@ -108,8 +108,8 @@ class Files:
         return np.asarray(classes, np.uint8)
 
 
-def check_files(source: Files) -> None:
-    """Raise one `ConfigError` naming every file that is not a whole image or whose pair differs in size.
+def faults_of(source: Files) -> list[str]:
+    """Return what is wrong with files that are not a whole image, or whose pair differs in size.
 
     Reads checksums and headers, decodes nothing; stored labels are checked when they are decoded.
     """
@@ -126,7 +126,7 @@ def check_files(source: Files) -> None:
         if len(set(sizes)) > 1:
             (w, h), (lw, lh) = sizes
             faults.append(f"{pair[1]}: {lh}x{lw}, but its picture is {h}x{w}")
-    refuse(faults)
+    return faults
 
 
 def refuse(faults: Sequence[str]) -> None:

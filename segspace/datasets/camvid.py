@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from proxygraph.errors import ConfigError
-from segspace.datasets.base import IGNORED, Dataset, Files, check_files, refuse
+from segspace.datasets.base import IGNORED, Dataset, Files, faults_of, refuse
 
 CLASSES: Final = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -41,20 +41,20 @@ def camvid(folder: Path) -> Dataset:
     found = {name: _pairs(folder, name) for name in ("train", "val")}
     if (folder / "test").is_dir() and (folder / "testannot").is_dir():
         found["test"] = _pairs(folder, "test")
-    splits = {name: Files(pairs, (*range(len(CLASSES)), IGNORED)) for name, pairs in found.items()}
-    for source in splits.values():
-        check_files(source)
+    splits = {name: Files(pairs, (*range(len(CLASSES)), IGNORED)) for name, (pairs, _) in found.items()}
+    alone = [fault for _, faults in found.values() for fault in faults]
+    refuse(alone + [fault for source in splits.values() for fault in faults_of(source)])
     return Dataset("camvid", PROTOCOL, CLASSES, PALETTE, splits)
 
 
-def _pairs(folder: Path, split: str) -> tuple[tuple[Path, Path], ...]:
+def _pairs(folder: Path, split: str) -> tuple[tuple[tuple[Path, Path], ...], list[str]]:
+    """Return pairs of picture and label map, and what has no partner."""
     images, labels = (
         {path.name: path for path in (folder / part).glob("*.png")} for part in (split, f"{split}annot")
     )
     if not images and not labels:
         raise ConfigError(f"camvid: no *.png in {folder / split} and {folder / (split + 'annot')}")
-    refuse(
-        [f"{images[name]}: no label map {split}annot/{name}" for name in sorted(images.keys() - labels)]
-        + [f"{labels[name]}: no picture {split}/{name}" for name in sorted(labels.keys() - images)]
-    )
-    return tuple((images[name], labels[name]) for name in sorted(images))
+    alone = [
+        f"{images[name]}: no label map {split}annot/{name}" for name in sorted(images.keys() - labels)
+    ] + [f"{labels[name]}: no picture {split}/{name}" for name in sorted(labels.keys() - images)]
+    return tuple((images[name], labels[name]) for name in sorted(images.keys() & labels)), alone

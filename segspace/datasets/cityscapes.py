@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from proxygraph.errors import ConfigError
-from segspace.datasets.base import IGNORED, Dataset, Files, check_files, refuse
+from segspace.datasets.base import IGNORED, Dataset, Files, faults_of, refuse
 
 # (labelId, name, colour) of the 19 classes that are evaluated, in the order of their trainIds
 _EVALUATED: Final = (
@@ -50,9 +50,10 @@ def cityscapes(folder: Path) -> Dataset:
     for part in ("leftImg8bit", "gtFine"):
         if not (folder / part).is_dir():
             raise ConfigError(f"cityscapes: {folder / part} is not a folder; give the folder above it")
-    splits = {name: Files(_pairs(folder, name), _class_of()) for name in ("train", "val")}
-    for source in splits.values():
-        check_files(source)
+    found = {name: _pairs(folder, name) for name in ("train", "val")}
+    splits = {name: Files(pairs, _class_of()) for name, (pairs, _) in found.items()}
+    alone = [fault for _, faults in found.values() for fault in faults]
+    refuse(alone + [fault for source in splits.values() for fault in faults_of(source)])
     return Dataset("cityscapes", PROTOCOL, CLASSES, PALETTE, splits)
 
 
@@ -62,15 +63,15 @@ def _class_of() -> tuple[int, ...]:
     return (*known, *[-1] * (255 - _LABEL_IDS), IGNORED)
 
 
-def _pairs(folder: Path, split: str) -> tuple[tuple[Path, Path], ...]:
+def _pairs(folder: Path, split: str) -> tuple[tuple[tuple[Path, Path], ...], list[str]]:
+    """Return pairs of picture and label map, and what has no partner."""
     images, labels = (
         {str(path.relative_to(base))[: -len(end)]: path for path in base.glob(f"*/*{end}")}
         for base, end in ((folder / "leftImg8bit" / split, _IMAGE), (folder / "gtFine" / split, _LABEL))
     )
     if not images and not labels:
         raise ConfigError(f"cityscapes: no *{_IMAGE} in {folder / 'leftImg8bit' / split}/CITY")
-    refuse(
-        [f"{images[key]}: no label map {key}{_LABEL}" for key in sorted(images.keys() - labels)]
-        + [f"{labels[key]}: no picture {key}{_IMAGE}" for key in sorted(labels.keys() - images)]
-    )
-    return tuple((images[key], labels[key]) for key in sorted(images))
+    alone = [f"{images[key]}: no label map {key}{_LABEL}" for key in sorted(images.keys() - labels)] + [
+        f"{labels[key]}: no picture {key}{_IMAGE}" for key in sorted(labels.keys() - images)
+    ]
+    return tuple((images[key], labels[key]) for key in sorted(images.keys() & labels)), alone

@@ -31,8 +31,8 @@ class Carrier(nn.Module):
     loaded : bool
         Whether the copies are there; without them this is what to subtract.
     sinks : bool
-        Whether each end is taken by a 1 x 1 convolution at one position. A runtime that lays out tensors in
-        its own way needs that: an output of the whole would have to be converted. For torch it is left out.
+        Whether each end is taken by a convolution at one position. A runtime that lays out tensors in its own
+        way needs that: an output of the whole would have to be converted. For torch it is left out.
     copies : int
         How many.
     """
@@ -43,11 +43,7 @@ class Carrier(nn.Module):
         # weights of their own, for a runtime computes equal things once
         self.feeds = nn.ModuleList(nn.ModuleList(map(_feed, piece.c_in)) for _ in range(copies))
         self.copies = nn.ModuleList(piece.module() for _ in range(copies)) if loaded else None
-        self.sinks = (
-            nn.ModuleList(nn.Conv2d(c, 8, 1, stride=out) for _ in range(copies) for c, out in ends)
-            if sinks
-            else None
-        )
+        self.sinks = nn.ModuleList(_sink(c, out) for _ in range(copies) for c, out in ends) if sinks else None
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Return the ends; `images` (N, 3, H, W), one for each input of the piece."""
@@ -76,3 +72,14 @@ def _feed(channels: int) -> nn.Module:
     if channels == IMAGE_CHANNELS:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(IMAGE_CHANNELS, channels, 1), nn.ReLU())
+
+
+def _sink(channels: int, size: tuple[int, int]) -> nn.Module:
+    """Return what takes one position of an end.
+
+    Two positions where it can be: OpenVINO moves the stride of a 1 x 1 convolution to the one before it,
+    which then computes that one position alone.
+    """
+    height, width = size
+    kernel = (1, 2) if width > 1 else (min(2, height), 1)
+    return nn.Conv2d(channels, 8, kernel, stride=size)

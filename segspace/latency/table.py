@@ -251,8 +251,7 @@ class LatencyTable:
             raise ConfigError(
                 f"{arch} at {size[0]}x{size[1]}: the table has no {missing[0].text()} for {self.setting}"
                 f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; measure with: "
-                f"python -m segspace.latency build --size {size[0]}x{size[1]} --classes {classes} {arch}, or "
-                "with predict --measure-missing"
+                f"{self._build_command(size, classes)} {arch}, or with predict --measure-missing"
             )
         return [
             Share(step.name, step.piece.text(), float(getattr(self.pieces[step.piece.text()], statistic)))
@@ -309,8 +308,8 @@ class LatencyTable:
             if len(archs) < LEAST_NETWORKS:
                 raise ConfigError(
                     f"{len(archs)} measured networks of {size[0]}x{size[1]} and {classes} classes in the "
-                    f"table, a calibration needs {LEAST_NETWORKS}; measure with: python -m segspace.latency "
-                    f"build --size {size[0]}x{size[1]} --classes {classes}"
+                    f"table, a calibration needs {LEAST_NETWORKS}; measure with: "
+                    f"{self._build_command(size, classes)}"
                 )
             sums = [self.predict(a, size, classes, statistic=statistic, calibrated=False) for a in archs]
             records = (self.networks[network_key(a, size, classes)] for a in archs)
@@ -323,6 +322,13 @@ class LatencyTable:
 
         end = network_key("", size, classes)
         return [Arch.parse(key.removesuffix(end)) for key in self.networks if key.endswith(end)]
+
+    def _build_command(self, size: Size, classes: int) -> str:
+        """Return the command that measures more for this table."""
+        return (
+            f"python -m segspace.latency build --table FILE --runtime {self.setting.runtime} "
+            f"--size {size[0]}x{size[1]} --classes {classes}"
+        )
 
 
 def network_key(arch: Arch | str, size: Size, classes: int) -> str:

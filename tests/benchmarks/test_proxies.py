@@ -231,7 +231,7 @@ def test_options() -> None:
 
 def test_tables_are_filled_and_others_left() -> None:
     page = "a\n<!-- table one -->\nold\n<!-- end -->\nb\n<!-- table two -->\nkept\n<!-- end -->\n"
-    assert plots.filled(page, {"one": "fresh"}) == page.replace("old", "fresh")
+    assert plots.filled(page, {"one": lambda: "fresh"}) == page.replace("old", "fresh")
 
 
 def test_pictures_and_page(

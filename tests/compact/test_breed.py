@@ -420,6 +420,8 @@ def test_the_default_operators():
     assert not reductions & set(table)
     assert reductions <= set(network)
     assert "exp" not in default_ops(STATISTICS, without=["exp"])
+    bent = {"abs", "sign", "relu", "maximum", "minimum", "tanh", "sigmoid", "log1p"}
+    assert set(table) - set(default_ops(TABLE_LEAVES, smooth=True)) == bent
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from proxygraph.compact.forest import CONST, LAYER, LEAF, ROW, Forest, to_forest, tree_length
 from proxygraph.dag import FINENESS, Dag, Node
-from proxygraph.errors import ConfigError, UnknownName
+from proxygraph.errors import ConfigError, ShapeMismatch, UnknownName
 from proxygraph.infix import parse, text
 from proxygraph.kernels import interpreter, plan, population
 from proxygraph.kernels.population import Population
@@ -255,13 +255,18 @@ def test_a_table_of_no_rows():
     assert Population(table_of_rows(0, 5).take([]), threads=2)(rows).shape == (3, 0)
 
 
-def test_one_layer_larger_than_a_block():
+@pytest.mark.parametrize(
+    "largest",
+    [30_000, pytest.param(512 * 512 * 9, marks=pytest.mark.slow)],  # a convolution at the end of a ResNet-18
+)
+def test_one_layer_larger_than_a_block(largest: int):
     rng = np.random.default_rng(18)
-    sizes = np.array([3, 30_000, 1, 0, 5])
+    sizes = np.array([3, largest, 1, 0, 5])
     layers = np.array([0, 1, 3, 4, 5])
     elements = np.concatenate([[0], np.cumsum(sizes)])
     leaves = {name: table_of(1).leaves[name] for name in ("w", "g", "numel", "params")}
-    columns = {"w": rng.normal(size=30_009), "g": rng.normal(size=30_009), "numel": sizes * 3.0 + 1}
+    n = int(sizes.sum())
+    columns = {"w": rng.normal(size=n), "g": rng.normal(size=n), "numel": sizes * 3.0 + 1}
     columns["params"] = rng.uniform(1, 2, size=4)
     offsets = {"layer": layers, "element": elements}
     table = StatTable("abcd", columns, leaves, offsets, {"element": sizes * 2.0}, {})
@@ -557,6 +562,130 @@ def test_memory_stays_bounded():
         kernel.run(forest)
     assert [store.nbytes for store in kernel._stores] == sizes
     assert sum(sizes) <= 400_000 + 3 * 50 * 8
+
+
+@pytest.mark.slow
+def test_a_million_evaluations_take_no_more_memory_than_what_may_be_kept():
+    psutil = pytest.importorskip("psutil")
+    memory, n_rows = 8_000_000, 20
+    kernel = Population(table_of_rows(46, n_rows), threads=2, memory=memory, dtype=np.float32)
+    rng = np.random.default_rng(47)
+    parts = [random_dag(rng, ROW_LEAVES, max_ops=9).nodes for _ in range(1000)]
+    dags = [  # every part twice: it may be kept
+        Dag([*nodes, Node("op", op, (len(nodes) - 1,))], ROW_LEAVES)
+        for nodes in parts
+        for op in ("tanh", "cos")
+    ]
+    forest = to_forest(dags, kernel.vocabulary, max(map(tree_length, dags)))
+    inside = np.arange(forest.code.shape[1]) < forest.length[:, None]
+    constants = (forest.code == CONST) & inside
+    process = psutil.Process()
+    evaluated, sizes = 0, []
+    while evaluated < 1_200_000:
+        fresh = rng.normal(size=int(constants.sum()) // 2)  # other formulas each time
+        for which in (slice(0, None, 2), slice(1, None, 2)):
+            forest.value[which][constants[which]] = fresh
+        kernel.run(forest)
+        evaluated += len(dags)
+        sizes.append(process.memory_info().rss)
+    assert kernel.kept[1] > 5 * len(kernel._memory.key[ROW]) > 0  # what is kept has been replaced many times
+    settled = sizes[len(sizes) // 10]
+    # the rest of what may be kept is touched for the first time, and a few megabytes for the allocator
+    assert max(sizes) - settled < memory + 8_000_000, [size >> 20 for size in sizes[::50]]
+    # and it does not creep: half the way later it is the same
+    assert sizes[-1] - sizes[len(sizes) // 2] < 4_000_000, [size >> 20 for size in sizes[::50]]
+
+
+# ---- one structure, many sets of constants ----------------------------------------------------------------
+
+CONSTANT_TEXTS = [
+    "exp(x * 2.5) + log(abs(y) * 1.5 + 0.5)",
+    "x * y + sin(z)",  # no constant
+    "0.75",
+    "(x + 1.5) * (x + 1.5) / (y - 3.5)",
+    "tanh(sin(x * y) * 2) + sin(x * y) * cos(sin(x * y)) - x",
+    "max(x, 0.25) - min(0.25, y) + pow(x - 1.5, 3)",
+    "(x + 1.5) * (x + 1.5) / (y - 3.5)",  # the same structure again
+    "z",
+    "sqrt(abs(x - y)) / 7.5 - (x - y)",
+]
+
+
+def tree_by_tree(kernel: Population, forest: Forest, constants: np.ndarray) -> np.ndarray:
+    """Every set of constants as a tree of its own, shape (P, C, N)."""
+    inside = np.arange(forest.code.shape[1]) < forest.length[:, None]
+    rows, places = np.nonzero((forest.code == CONST) & inside)
+    found = []
+    for line in constants:
+        trees = forest.take(np.arange(len(forest.length)))
+        trees.value[rows, places] = line
+        found.append(kernel.run(trees))
+    return np.stack(found, axis=1) if found else np.empty((len(forest.length), 0, kernel.table.n_rows))
+
+
+@pytest.mark.parametrize("n_bytes", [40, 8192])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n_sets", [0, 1, 7])
+def test_sets_of_constants_give_the_values_of_trees_of_their_own(
+    n_sets: int, threads: int, n_bytes: int, monkeypatch: pytest.MonkeyPatch
+):
+    in_small_blocks(monkeypatch, n_bytes)
+    table = table_of_rows(48, 37, special=True)
+    kernel = Population(table, threads, memory=[0, 10**6][n_sets == 7])
+    rng = np.random.default_rng(49)
+    dags = [parse(t, ROW_LEAVES) for t in CONSTANT_TEXTS]
+    dags += [random_dag(rng, ROW_LEAVES, max_ops=9) for _ in range(150)]  # more than one plan
+    forest = to_forest(dags, kernel.vocabulary, 64)
+    inside = np.arange(forest.code.shape[1]) < forest.length[:, None]
+    constants = rng.normal(size=(n_sets, int(((forest.code == CONST) & inside).sum()))) * 2
+    constants[rng.uniform(size=constants.shape) < 0.05] = np.nan
+    constants[rng.uniform(size=constants.shape) < 0.05] = -np.inf
+    before = [part.copy() for part in forest]
+    expected = tree_by_tree(kernel, forest, constants)
+    for _ in range(2):
+        np.testing.assert_array_equal(kernel.run_sets(forest, constants), expected)
+    for part, was in zip(forest, before, strict=True):
+        np.testing.assert_array_equal(part, was)
+    out = np.empty(expected.shape)
+    assert kernel.run_sets(forest, constants, out) is out
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_sets_of_constants_on_other_axes_and_beside_user_operators(user_operators: None):
+    table = table_of(50)
+    kernel = Population(table)
+    texts = ["sum(sum(abs(w * 2.5) + 1.5)) - 3.5", "softsign(params * 2.5) + 1.5", "zen + params", "4.5"]
+    forest = to_forest([parse(t) for t in texts], kernel.vocabulary, 16)
+    constants = np.random.default_rng(51).normal(size=(5, 6))
+    np.testing.assert_array_equal(kernel.run_sets(forest, constants), tree_by_tree(kernel, forest, constants))
+
+
+def test_what_holds_no_constant_is_computed_once_for_all_sets(monkeypatch: pytest.MonkeyPatch):
+    kernel = Population(table_of_rows(52, 30))
+    forest = to_forest([parse("sin(x * y) * 2.5 + cos(y)", ROW_LEAVES)], kernel.vocabulary, 16)
+    seen: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(interpreter, "run_rows", lambda *args: seen.append(args))
+    kernel.run_sets(forest, np.ones((9, 1)))
+    [(_, literal, stretches, *_)] = seen
+    assert len(literal) == 9
+    assert stretches.tolist() == [[0, 3, 5]]  # product, sine, cosine; then product and sum for every set
+
+
+def test_sets_that_do_not_fit_are_refused():
+    kernel = Population(table_of_rows(53, 10))
+    dag = parse("x * 2.5 + y * 1.5", ROW_LEAVES)
+    assert kernel.over_constants(dag, [[1.0, 2.0], [3.0, 4.0]]).shape == (2, 10)
+    with pytest.raises(ShapeMismatch, match="the formula has 2 constants, not 3"):
+        kernel.over_constants(dag, [[1.0, 2.0, 3.0]])
+    forest = to_forest([dag, dag], kernel.vocabulary, 16)
+    with pytest.raises(ShapeMismatch, match="the formulas have 4 constants, not 2"):
+        kernel.run_sets(forest, np.ones((3, 2)))
+    for out in (np.empty((2, 9)), np.empty((2, 10), np.float32), np.empty((10, 2)).T):
+        with pytest.raises(ShapeMismatch, match=r"contiguous float64 array of shape \(2, 10\)"):
+            kernel.run(forest, out)
+    out = np.empty((2, 10))
+    assert kernel.run(forest, out) is out
+    np.testing.assert_array_equal(out, kernel.run(forest))
 
 
 # ---- plans: run on symbols instead of numbers ------------------------------------------------------------

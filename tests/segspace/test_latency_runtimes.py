@@ -1,6 +1,8 @@
 """What every runtime promises: torch's numbers, CPU time for one thread, a clear word if absent."""
 
+import io
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +12,7 @@ from torch import nn
 
 from proxygraph.errors import BackendUnavailable, ConfigError
 from segspace.latency.context import Carrier, images_for
-from segspace.latency.runtimes import RUNTIMES, Runtime, runtime
+from segspace.latency.runtimes import RUNTIMES, Runtime, onnx_bytes, runtime
 from segspace.latency.table import Setting
 from segspace.rtseg.arch import Arch
 from segspace.rtseg.network import build
@@ -63,6 +65,42 @@ def test_a_piece_in_its_carrier_runs(make: Callable[..., Runtime], text: str, lo
     right = expected(carrier, images)
     for out, wanted in zip(engine.session(carrier, images).outputs(), right, strict=True):
         np.testing.assert_allclose(out, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *PIECES[:3],
+        "skip:8>16:s1:9x12",
+        "skip:8>16:s2:9x12",
+        "2xconv3x3:8>16:s1:9x12",
+        "zoomed:8>16:s1:9x12",
+        "2xzoomed:8>16:s2:9x12",
+        "ir:8>16:s2:9x12",
+        "classifier:8>5:s1:9x12",
+    ],
+)
+def test_openvino_computes_the_whole_piece_in_its_carrier(text: str) -> None:
+    """What takes an end must not let it leave out what is not taken, as a strided 1 x 1 convolution does."""
+    openvino = pytest.importorskip("openvino")
+
+    def layers(module: nn.Module) -> Counter[tuple[str, str]]:
+        core = openvino.Core()
+        model = core.read_model(io.BytesIO(onnx_bytes(module, images)))
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        nodes = compiled.get_runtime_model().get_ordered_ops()
+        kinds = ("Convolution", "GroupConvolution", "Interpolate", "Pooling")
+        found = [(n.get_rt_info()["layerType"].astype(str), str(n.output(0).partial_shape)) for n in nodes]
+        return Counter(one for one in found if one[0] in kinds)
+
+    piece = Piece.parse(text)
+    images = images_for(piece, 1)
+    loaded, empty = (layers(Carrier(piece, loaded=yes, sinks=True)) for yes in (True, False))
+    images = piece.inputs()
+    alone = layers(piece.module())
+    assert alone
+    sinks = Counter({one: n for one, n in (loaded - empty).items() if one not in alone})
+    assert loaded - empty - sinks == Counter({one: 3 * n for one, n in alone.items()})
 
 
 def test_settings_and_clocks(make: Callable[..., Runtime]) -> None:

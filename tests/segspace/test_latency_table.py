@@ -86,8 +86,8 @@ def test_what_takes_the_output_hardly_counts(
     monkeypatch.setattr(FakeRuntime, "own_layout", True)
     sunk = filled(tmp_path / "sunk.json")
     for key, record in plain.pieces.items():
-        # in a sink each input or output has one convolution, 5 µs, at one position
-        assert sunk.pieces[key].p10 == pytest.approx(record.p10, abs=8e-3)
+        # in a sink each input or output has one convolution, 5 µs, of two positions
+        assert sunk.pieces[key].p10 == pytest.approx(record.p10, abs=9e-3)
 
 
 def test_a_check_against_unseen_networks(tmp_path: Path, clock: FakeTime) -> None:
