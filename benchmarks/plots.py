@@ -408,10 +408,11 @@ def regression_picture() -> None:
 
 
 def filled(text: str, tables: Mapping[str, Callable[[], str]] = TABLES) -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with these tables made anew; others stay."""
 
     def replaced(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n{tables[match[1]]()}\n<!-- end -->"
+        name = match[1]
+        return f"<!-- table {name} -->\n{tables[name]()}\n<!-- end -->" if name in tables else match[0]
 
     return re.sub(r"<!-- table ([\w ]+) -->\n.*?<!-- end -->", replaced, text, flags=re.DOTALL)
 

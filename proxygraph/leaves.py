@@ -7,7 +7,7 @@ A leaf is a named input of formulas, living on an axis. How it is measured on a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -22,6 +22,9 @@ COARSER: Mapping[str, Axis] = MappingProxyType({"element": "layer", "activation"
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One statistic, or one column of a table.
+
+    Words (meaning, source, latex) do not count when leaves are compared: a table stays what it is when they
+    are put better.
 
     Attributes
     ----------
@@ -46,11 +49,11 @@ class Leaf:
     name: str
     axis: Axis
     sign: Sign = "any"
-    meaning: str = ""
-    source: str = ""
+    meaning: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
     cost: Cost = "static"
     labels: bool = False
-    latex: str = ""
+    latex: str = field(default="", compare=False)
 
 
 _SNIP = "Lee et al. 2019, SNIP, arXiv:1810.02340"
@@ -60,6 +63,7 @@ _ZICO = "Li et al. 2023, ZiCo, arXiv:2301.11300"
 _FISHER = "Turner et al. 2020, BlockSwap, arXiv:1906.04113"
 _NWOT = "Mellor et al. 2021, Neural Architecture Search without Training, arXiv:2006.04647"
 _MECO = "Jiang et al. 2023, MeCo, NeurIPS"
+_AZ = "Lee & Ham 2024, AZ-NAS, arXiv:2403.19232"
 _ROY = "Roy & Vetterli 2007, The effective rank, EUSIPCO"
 
 # One row per leaf, compact on purpose.
@@ -105,6 +109,8 @@ _ROWS = (
          False, r"\mathrm{logdet}_w"),
     Leaf("fisher", "layer", "nonneg", "sum over channels of squared, pooled a*da", _FISHER, "backward", True,
          r"\mathrm{fisher}"),
+    Leaf("live", "layer", "nonneg", "1 if the network's output depends on the weight, 0 for a dead layer", "",
+         "backward", False, r"\ell"),
     # row
     Leaf("params", "row", "nonneg", "parameters of the network", "", "static", False, r"\mathrm{params}"),
     Leaf("macs_total", "row", "nonneg", "multiply-accumulates of one image, all layers", "", "forward", False,
@@ -118,6 +124,17 @@ _ROWS = (
          "Lin et al. 2021, Zen-NAS, arXiv:2102.01063", "forward", False, r"\mathrm{zen}"),
     Leaf("swap", "row", "nonneg", "number of distinct sample-wise activation patterns",
          "Peng et al. 2024, SWAP-NAS, arXiv:2403.04161", "forward", False, r"\mathrm{swap}"),
+    Leaf("expressivity", "row", "nonneg", "sum over the backbone's blocks of their maps' spectral entropy",
+         _AZ, "forward", False, r"\mathrm{expr}"),
+    Leaf("progressivity", "row", "any", "least difference of that entropy from one block to the next", _AZ,
+         "forward", False, r"\mathrm{progr}"),
+    Leaf("trainability", "row", "any", "mean over blocks of 2 - s - 1/s, s the spectral norm of their mean "
+         "Jacobian", _AZ, "backward", False, r"\mathrm{train}"),
+    Leaf("receptive", "row", "nonneg", "effective share of a picture that the output's centre depends on",
+         "Luo et al. 2016, The effective receptive field, arXiv:1701.04128", "backward", False,
+         r"\mathrm{erf}"),
+    Leaf("ntk_cond", "row", "nonneg", "condition number of the images' neural tangent kernel",
+         "Chen et al. 2021, TE-NAS, arXiv:2102.11535", "second-order", False, r"\kappa_{\mathrm{NTK}}"),
     Leaf("latency_ms", "row", "nonneg", "measured latency in milliseconds, when measured", "", "forward",
          False, r"\mathrm{ms}"),
 )

@@ -43,6 +43,11 @@ class Proxy:
         return parse(self.formula)
 
 
+_IMAGES = (
+    "On the images of the batch, where the paper takes Gaussian noise. AZ-NAS adds up the logarithms of \
+ranks of this, its two siblings and macs, which needs a population: no formula of one network."
+)
+
 _ROWS = (
     Proxy("plain", "sum(sum(w * g))", "Abdelfattah et al. 2021, arXiv:2101.08134, plain.py"),
     Proxy(
@@ -73,6 +78,26 @@ _ROWS = (
     Proxy("zen", "zen", "Lin et al. 2021, arXiv:2102.01063"),
     Proxy("swap", "swap", "Peng et al. 2024, arXiv:2403.04161"),
     Proxy("meco", "sum(min_eig)", "Jiang et al. 2023, MeCo, NeurIPS, eq. 7"),
+    Proxy(
+        "tcet",
+        "sum(nwot * sum(abs(w * gs)) / max(std(abs(w * gs)), 1e-30))",
+        "T-CET as in github.com/iViolinSolo/zero-cost-proxies, t_cet.py, mode none: signal-to-noise ratio of "
+        "SynFlow (arXiv:2006.05467) times NWOT, layer by layer",
+        "The codes are of each layer's output, before normalisation; dead layers count nothing, as there.",
+    ),
+    Proxy("expressivity", "expressivity", "Lee & Ham 2024, AZ-NAS, arXiv:2403.19232, eq. 3", _IMAGES),
+    Proxy("progressivity", "progressivity", "Lee & Ham 2024, AZ-NAS, arXiv:2403.19232, eq. 4", _IMAGES),
+    Proxy("trainability", "trainability", "Lee & Ham 2024, AZ-NAS, arXiv:2403.19232, eq. 6", _IMAGES),
+    Proxy(
+        "te_ntk",
+        "-ntk_cond",
+        "Chen et al. 2021, TE-NAS, arXiv:2102.11535, eq. 3",
+        "Of up to 8 images and the summed output; normalisation's parameters are not part of the gradient.",
+    ),
+    Proxy("live_macs", "sum(macs * live)", "multiply-accumulates of one image, dead layers left out"),
+    Proxy(
+        "receptive", "receptive", "Luo et al. 2016, arXiv:1701.04128: effective receptive field, as a share"
+    ),
     Proxy("n_layers", "n_layers", "number of layers"),
 )
 

@@ -53,6 +53,8 @@ class Measurement:
         Values kept per layer.
     width, stem_stride, decoder_least, classes : int
         Of the networks (`segspace.transnas101.build`).
+    leaves : tuple of str, optional
+        Which statistics; by default those of `proxygraph.stats.collect`.
     """
 
     size: int = 64
@@ -63,6 +65,7 @@ class Measurement:
     stem_stride: int = 4
     decoder_least: int = 1
     classes: int = 17
+    leaves: tuple[str, ...] | None = None
 
 
 def streetscenes(argument: str, *, report: Report) -> Problem:
@@ -206,8 +209,8 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
     }
     recipe = json.dumps({"version": NETWORKS_VERSION, **shape}, sort_keys=True)
     networks = [(str(arch), partial(build, arch, **shape)) for arch in archs]
-    batches = scenes(counts, (how.size, how.size))
-    return _collected(networks, batches, torch.nn.functional.cross_entropy, how.samples, recipe, report)
+    batches, loss = scenes(counts, (how.size, how.size)), torch.nn.functional.cross_entropy
+    return _collected(networks, batches, loss, how.samples, recipe, report, how.leaves)
 
 
 def _collected(
@@ -217,6 +220,7 @@ def _collected(
     samples: int,
     recipe: str,
     report: Report,
+    leaves: Sequence[str] | None = None,
 ) -> StatTable:
     """Return the statistics of networks; every one is kept by itself, for other samples and after Ctrl-C."""
     import torch
@@ -236,6 +240,7 @@ def _collected(
             networks,
             batches,
             loss,
+            leaves=leaves,
             samples=samples,
             cache=folder,
             executor=pool,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,13 @@ def test_what_a_table_allows():
     }
     assert available({}) == []
     assert [proxy.name for proxy in available(STATISTICS)] == list(ZOO)
+
+
+def test_other_words_do_not_make_another_leaf():
+    reworded = {name: replace(leaf, meaning="", source="", latex="") for name, leaf in STATISTICS.items()}
+    assert [proxy.name for proxy in available(reworded)] == list(ZOO)
+    dearer = {name: replace(leaf, cost="second-order") for name, leaf in STATISTICS.items()}
+    assert [proxy.name for proxy in available(dearer)] == ["te_ntk"]
 
 
 def test_find():

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxygraph.standalone.draws import drawn
-from proxygraph.standalone.network import Call, Network, forward, gradients, standins, sum_of
+from proxygraph.standalone.network import (
+    Call,
+    Network,
+    forward,
+    gradients,
+    standins,
+    sum_of,
+    weight_gradients,
+)
+from proxygraph.stats.blocks import SPECTRUM, jacobian_score, least_step, random_signs
 from proxygraph.stats.layers import LAYERS, Geometry, Layer, channels_first
 from proxygraph.stats.layerwise import (
     CORRELATED_CHANNELS,
@@ -24,7 +33,16 @@ from proxygraph.stats.layerwise import (
     log_det,
 )
 from proxygraph.stats.network import BACKBONE
-from proxygraph.stats.rowwise import _NORMS, JACOV_OFFSET, SWAP_POSITIONS, ZEN_IMAGES, ZEN_NOISE
+from proxygraph.stats.rowwise import (
+    _NORMS,
+    JACOV_OFFSET,
+    NTK_IMAGES,
+    SWAP_POSITIONS,
+    ZEN_IMAGES,
+    ZEN_NOISE,
+    condition_number,
+    spread,
+)
 from proxygraph.stats.subject import first_tensor
 
 
@@ -154,9 +172,14 @@ def leaf_nwot(n: Network, layer: str) -> float:
 
 def leaf_eff_rank(n: Network, layer: str) -> float:
     """Return exp of the entropy of the normalised eigenvalues of the channels' covariance."""
-    x = first_output(n, layer).transpose(0, 1).flatten(1)
+    return effective_rank(first_output(n, layer), [n.seed, list(n.calls).index(layer), 3])
+
+
+def effective_rank(values: Tensor, key: list[int]) -> float:
+    """Return the effective rank of a map (images, channels, positions), with the search's sample of them."""
+    x = values.transpose(0, 1).flatten(1)
     if min(x.shape) > RANK_SIDE:
-        x = x[:, sample(n, layer, 3, x.shape[1], RANK_SIDE)]
+        x = x[:, torch.tensor(drawn(key, x.shape[1], RANK_SIDE), device=x.device)]
     x = (x - x.mean(1, keepdim=True)).double()
     gram = x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x
     total = gram.trace()
@@ -195,6 +218,11 @@ def leaf_fisher(n: Network, layer: str) -> float:
         output = channels_first(call.output.detach(), call.layer)
         total += fisher_information(output, channels_first(pull, call.layer))
     return total
+
+
+def leaf_live(n: Network, layer: str) -> float:
+    """Return 1 if the network's output depends on the weight, else 0."""
+    return float(bool(n.summed[layer].any()))
 
 
 def first_output(n: Network, layer: str) -> Tensor:
@@ -254,6 +282,65 @@ def leaf_swap(n: Network) -> float:
         which = drawn([n.seed, 101, number], code.shape[1], SWAP_POSITIONS)
         patterns.append(code[:, torch.tensor(which, device=code.device)])
     return torch.cat(patterns, dim=1).unique(dim=1).shape[1] if patterns else 0
+
+
+def leaf_expressivity(n: Network) -> float:
+    """Return the sum over the backbone's blocks of the entropy of their maps' spectrum."""
+    return sum(entropies(n)) if n.blocks else math.nan
+
+
+def leaf_progressivity(n: Network) -> float:
+    """Return the least difference of that entropy from one block to the next."""
+    return least_step(entropies(n))
+
+
+def entropies(n: Network) -> list[float]:
+    """Return the entropy of the spectrum of every block's map."""
+    found = []
+    for index, (_, output) in enumerate(n.blocks):
+        rank = effective_rank(output.detach().reshape(*output.shape[:2], -1), [n.seed, index, SPECTRUM])
+        found.append(math.log(max(1.0, rank)) if math.isfinite(rank) else math.nan)
+    return found
+
+
+def leaf_trainability(n: Network) -> float:
+    """Return the mean over blocks of the score of the spectral norm of their mean Jacobian."""
+    scores = []
+    for index, (source, target) in enumerate(n.blocks):
+        if source is None or not source.requires_grad or not target.requires_grad:
+            continue
+        signs = random_signs(target.shape, n.seed, index).to(target.device, target.dtype)
+        (pulled,) = torch.autograd.grad(target, source, signs, retain_graph=True, allow_unused=True)
+        scores.append(jacobian_score(signs, torch.zeros_like(signs) if pulled is None else pulled))
+    known = [score for score in scores if score is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def leaf_receptive(n: Network) -> float:
+    """Return the share of a picture that the centre of the output depends on."""
+    x = n.batches[0][0].clone()
+    if not x.is_floating_point() or x.dim() != 4:
+        return math.nan
+    output = first_tensor(forward(n.model, standins(n.model), x.requires_grad_())[0])
+    if output is None or output.dim() != 4:
+        return math.nan
+    (gradient,) = gradients(output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum(), [x])
+    return spread(gradient)
+
+
+def leaf_ntk_cond(n: Network) -> float:
+    """Return the condition number of the kernel of the images' gradients of the summed output."""
+    x = n.batches[0][0][:NTK_IMAGES]
+    output, calls = forward(n.model, standins(n.model), x)
+    maps = first_tensor(output)
+    if maps is None or maps.dim() == 0 or len(maps) != len(x):
+        return math.nan
+    rows = []
+    for image in maps:
+        slopes = weight_gradients(image.sum(), calls).values()
+        rows.append(torch.cat([slope.flatten() for slope in slopes]))
+    slopes_of_images = torch.stack(rows).double()
+    return condition_number((slopes_of_images @ slopes_of_images.T).cpu())
 
 
 def leaf_zen(n: Network) -> float:

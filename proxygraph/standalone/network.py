@@ -15,7 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from proxygraph.stats.blocks import backbone_blocks
 from proxygraph.stats.layers import LAYERS, Layer
+from proxygraph.stats.network import BACKBONE
 from proxygraph.stats.rowwise import RECTIFIERS
 from proxygraph.stats.subject import first_tensor
 
@@ -102,6 +104,11 @@ class Network:
     def flows(self) -> dict[str, Tensor]:
         """Synaptic flow through every layer's weight."""
         return synaptic_flow(self.model, self.batches[0][0])
+
+    @cached_property
+    def blocks(self) -> list[tuple[Tensor | None, Tensor]]:
+        """Input and output of the backbone's blocks on the first batch, in the order they ran."""
+        return block_maps(self.model, self.batches[0][0])
 
     @cached_property
     def first_codes(self) -> list[Tensor]:
@@ -240,6 +247,34 @@ def synaptic_flow(model: nn.Module, like: Tensor) -> dict[str, Tensor]:
         model.train()
         for handle in handles:
             handle.remove()
+
+
+def block_maps(model: nn.Module, x: Tensor) -> list[tuple[Tensor | None, Tensor]]:
+    """Return input (if it is one tensor) and output of each block; its first run counts."""
+    inputs: dict[nn.Module, Tensor | None] = {}
+    found: dict[nn.Module, tuple[Tensor | None, Tensor]] = {}
+
+    def starts(block: nn.Module, args: tuple[Any, ...]) -> Any:
+        kept = args[0].clone() if len(args) == 1 and isinstance(args[0], Tensor) else None
+        inputs[block] = kept
+        return None if kept is None else kept.clone()  # operations in place may follow
+
+    def ends(block: nn.Module, _: Any, output: Any) -> Any:
+        if block in found or not isinstance(output, Tensor) or output.dim() not in (2, 4):
+            return None
+        found[block] = inputs[block], output.clone()
+        return found[block][1]
+
+    handles = []
+    for block in backbone_blocks(model, BACKBONE):
+        handles.append(block.register_forward_pre_hook(starts))
+        handles.append(block.register_forward_hook(ends, prepend=True))
+    try:
+        forward(model, standins(model), x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(found.values())
 
 
 def rectifier_codes(model: nn.Module, x: Tensor) -> list[Tensor]:

@@ -71,14 +71,15 @@ def collect(
     row : str
         Id of the network, in the table and in messages.
     leaves : collection of str, optional
-        Names from ``proxygraph.leaves.STATISTICS``. Default: all that need no second-order gradient and no
-        stopwatch, without ``g_mean`` and ``g_std`` if there is only one batch.
+        Names from ``proxygraph.leaves.STATISTICS``. Default: all but those of the cost "second-order" and
+        ``latency_ms``, without ``g_mean`` and ``g_std`` if there is only one batch.
     samples : int or None
         Entries kept of each layer's weight, and of its output, drawn without replacement; None keeps all.
     seed : int
         Of the samples, of the Gaussian images of ``zen``, and of what the network itself draws.
     backbone : str
-        Regular expression, searched in module names: ``backbone`` is 1 where it matches.
+        Regular expression, searched in module names: ``backbone`` is 1 where it matches, and the blocks of
+        ``expressivity``, ``progressivity`` and ``trainability`` are the modules that match.
     device : torch.device or str, optional
         Where to compute, if not where the parameters are.
 
@@ -98,7 +99,8 @@ def collect(
 
     Notes
     -----
-    Where the network returns more than one tensor, ``gv``, ``gs``, ``jacov`` and ``zen`` take what
+    Where the network returns more than one tensor, ``gv``, ``gs``, ``live``, ``jacov``, ``zen``,
+    ``receptive`` and ``ntk_cond`` take what
     `proxygraph.stats.subject.first_tensor` says.
     """
     listed = checked_batches(row, batches)
@@ -108,7 +110,7 @@ def collect(
         subject = Subject.of(row, model, device)
         recorder = Recorder(subject, wanted, samples, seed, len(listed[0][0]))
         with untouched(subject, seed):
-            elements, rows = Passes(recorder, listed, loss).run()
+            elements, rows = Passes(recorder, listed, loss, backbone).run()
     return _table(recorder, _by_leaf(recorder, elements), rows, _header(recorder, listed, loss, backbone))
 
 

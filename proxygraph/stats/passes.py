@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,13 +12,16 @@ from torch import Tensor
 
 from proxygraph.errors import ConfigError
 from proxygraph.stats import gradients, rowwise
+from proxygraph.stats.blocks import Blocks
 from proxygraph.stats.recorder import Recorder
 from proxygraph.stats.request import Batch, Loss, moved, reason
 from proxygraph.stats.subject import first_tensor
 
 _LABELLED = frozenset({"g", "g_mean", "g_std", "da", "fisher"})
 _OVER_BATCHES = frozenset({"g", "g_mean", "g_std"})
-_SUMMED = frozenset({"gv", "jacov"})
+_SUMMED = frozenset({"gv", "jacov", "live"})
+_AT_INPUT = frozenset({"jacov", "receptive"})
+_GRADED = _LABELLED | _SUMMED | _AT_INPUT | {"trainability"}
 _CODED = frozenset({"nwot_total", "swap"})
 
 
@@ -32,43 +36,57 @@ class Passes:
         At least one.
     loss : callable
         As for `proxygraph.stats.collect`.
+    backbone : str
+        Regular expression, searched in module names.
     """
 
-    def __init__(self, recorder: Recorder, batches: list[Batch], loss: Loss) -> None:
+    def __init__(self, recorder: Recorder, batches: list[Batch], loss: Loss, backbone: str) -> None:
         self.recorder, self.subject, self.wanted = recorder, recorder.subject, recorder.wanted
         self.batches, self.loss = batches, loss
         self.codes = rowwise.ActivationCodes(len(batches[0][0]), recorder.seed)
+        self.blocks = Blocks(self.subject, self.wanted, recorder.seed, backbone)
+        self.rows: dict[str, float] = {}
 
     def run(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, float]]:
         """Return the sampled gradients, by leaf and layer name, and the row leaves."""
         self.subject.model.train()
-        found, jacobian = self._first()
+        found = self._first()
         elements = {"gv": found.pop("gv", {})} | self._over_batches(found.pop("loss", {}))
         if "hg" in self.wanted:
             elements["hg"] = self._hessian_gradient()
+        if "ntk_cond" in self.wanted:
+            self.rows["ntk_cond"] = self._tangent_kernel()
         if "gs" in self.wanted:
             elements["gs"] = gradients.synaptic_flow(self.recorder, self.batches[0][0])
-        return elements, self._rows(jacobian)
+        return elements, self.rows | self._counted()
 
-    def _first(self) -> tuple[dict[str, dict[str, Tensor]], Tensor | None]:
+    def _first(self) -> dict[str, dict[str, Tensor]]:
         """Run the first batch: one forward pass, and from it the gradients of loss and summed output."""
         inputs, targets = self.batches[0]
         labelled, summed = bool(self.wanted & _LABELLED), bool(self.wanted & _SUMMED)
         x = self.subject.to_input(inputs)
-        at = x.requires_grad_(True) if "jacov" in self.wanted and x.is_floating_point() else None
+        at = x.requires_grad_(True) if self.wanted & _AT_INPUT and x.is_floating_point() else None
         found: dict[str, dict[str, Tensor]] = {}
         jacobian = None
-        with torch.set_grad_enabled(labelled or summed), self._standing_in():
-            output = self._output(x, first=True, coded=bool(self.wanted & _CODED))
+        with torch.set_grad_enabled(bool(self.wanted & _GRADED)), self._standing_in():
+            with self.blocks.recording():
+                output = self._output(x, first=True, coded=bool(self.wanted & _CODED))
             if not self.recorder.records:
                 nothing = f"network {self.subject.row!r}: no convolution or linear module ran"
                 raise ConfigError(f"{nothing}; at least one is needed (calls such as F.conv2d are not seen)")
+            self.rows |= self.blocks.rows()
+            if "receptive" in self.wanted:
+                self.rows["receptive"] = rowwise.receptive_share(self.subject, output, at)
             if labelled:
                 value = self._loss(output, targets, 0)
                 found["loss"], _ = self.recorder.gradient(value, at=at, keep=summed, pairing=True)
             if summed:
                 found["gv"], jacobian = self.recorder.gradient(self._total(output), at=at)
-        return found, jacobian
+                for record in self.recorder.layers:
+                    record.live = float(bool((found["gv"][record.name] != 0).any()))
+        if "jacov" in self.wanted:
+            self.rows["jacov"] = math.nan if jacobian is None else rowwise.jacobian_score(jacobian)
+        return found
 
     def _over_batches(self, first: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Run the other batches, as far as needed, and return the statistics over all of them."""
@@ -97,6 +115,21 @@ class Passes:
         with self._standing_in(every=True):
             output = self._output(self.subject.to_input(inputs), first=False, coded=False)
             return gradients.hessian_gradient(self.recorder, self._loss(output, targets, 0))
+
+    def _tangent_kernel(self) -> float:
+        """Run some images of the first batch and return the condition number of their tangent kernel."""
+        images = self.batches[0][0][: rowwise.NTK_IMAGES]
+        with self._standing_in():
+            output = first_tensor(self._output(self.subject.to_input(images), first=False, coded=False))
+            if output is None or output.dim() == 0 or len(output) != len(images):
+                return math.nan
+            zero = self.recorder.anchor.to(output.dtype)
+            slopes = [self.recorder.gradient(each.sum() + zero, keep=True)[0] for each in output]
+        kernel = torch.zeros((len(images), len(images)), dtype=torch.float64)
+        for record in self.recorder.layers:
+            rows = torch.stack([slope[record.name] for slope in slopes]).double()
+            kernel += (rows @ rows.T).cpu() * (record.numel / len(record.elements))
+        return rowwise.condition_number(kernel)
 
     def _standing_in(self, *, every: bool = False) -> AbstractContextManager[None]:
         return self.subject.standing_in(self.recorder.parameters(every=every))
@@ -134,14 +167,13 @@ class Passes:
             )
         return tensor.sum() + self.recorder.anchor.to(tensor.dtype)  # differentiable, also where nothing is
 
-    def _rows(self, jacobian: Tensor | None) -> dict[str, float]:
-        """Return the wanted row leaves."""
+    def _counted(self) -> dict[str, float]:
+        """Return the wanted row leaves that no gradient is needed for."""
         layers = self.recorder.layers
         make: dict[str, Callable[[], float]] = {
             "params": lambda: sum(p.numel() for p in self.subject.model.parameters()),
             "macs_total": lambda: sum(record.macs for record in layers),
             "n_layers": lambda: len(layers),
-            "jacov": lambda: float("nan") if jacobian is None else rowwise.jacobian_score(jacobian),
             "nwot_total": self.codes.log_det,
             "swap": self.codes.distinct,
             "zen": lambda: rowwise.zen_score(self.subject, self.batches[0][0], self.recorder.seed),

@@ -60,6 +60,7 @@ class Record:
     eff_rank: float = 0.0
     min_eig: float = 0.0
     fisher: float = 0.0
+    live: float = 0.0
 
 
 class Recorder:

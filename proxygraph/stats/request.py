@@ -29,8 +29,8 @@ def wanted_leaves(leaves: Collection[str] | None, n_batches: int) -> frozenset[s
     Parameters
     ----------
     leaves : collection of str or None
-        None stands for all that need no second-order gradient and no stopwatch, and not more batches than
-        there are.
+        None stands for all but those of the cost "second-order" and ``latency_ms``, as far as the batches
+        suffice.
     n_batches : int
         Number of batches.
     """

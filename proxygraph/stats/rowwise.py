@@ -25,6 +25,10 @@ SWAP_POSITIONS: Final = 4096
 ZEN_IMAGES: Final = 2
 ZEN_NOISE: Final = 1e-2
 """Share of the second Gaussian image in the mixture."""
+NTK_IMAGES: Final = 8
+"""Images of the first batch whose gradients ``ntk_cond`` compares."""
+LEAST_SHARE: Final = 1e-12
+"""A kernel whose least eigenvalue is a smaller share of the largest is singular."""
 
 _EXACT_BITS = 62
 _NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -135,6 +139,50 @@ def jacobian_score(jacobian: Tensor) -> float:
         return math.nan
     v = np.linalg.eigvalsh(correlation) + JACOV_OFFSET
     return -float(np.sum(np.log(v) + 1.0 / v))
+
+
+def receptive_share(subject: Subject, output: Any, at: Tensor | None) -> float:
+    """Return the share of a picture that the centre of the output depends on, mean over the images.
+
+    Luo et al. (2016) look at how the gradient at the centre spreads over the input. Here its sizes |g|,
+    summed over channels, count as many positions as they fill evenly: (sum |g|)^2 / sum |g|^2.
+
+    Parameters
+    ----------
+    subject : Subject
+    output : Any
+        Of the network; NaN unless it is a map, 0 if it does not depend on the input.
+    at : Tensor or None, shape (images, channels, height, width)
+        Input that the output was computed from; NaN without it. The graph of the pass is kept.
+    """
+    maps = first_tensor(output)
+    if at is None or at.dim() != 4 or maps is None or maps.dim() != 4:
+        return math.nan
+    if not maps.requires_grad:
+        return 0.0
+    centre = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2].sum()
+    (gradient,) = subject.differentiate([centre], [at], keep=True)
+    return 0.0 if gradient is None else spread(gradient)
+
+
+def spread(gradient: Tensor) -> float:
+    """Return which share of the positions |gradient| fills, mean over images; 0 where it is zero."""
+    sizes = gradient.abs().sum(1).flatten(1).double()
+    total, squares = sizes.sum(1).square(), sizes.square().sum(1)
+    return float((total / torch.where(squares == 0, 1.0, squares)).mean()) / sizes.shape[1]
+
+
+def condition_number(kernel: Tensor) -> float:
+    """Return the largest over the least eigenvalue of a symmetric matrix, inf where it is singular.
+
+    Chen et al. (2021, TE-NAS), of the kernel of the images' gradients of the summed output. A kernel of zeros
+    has none: NaN.
+    """
+    if not bool(torch.isfinite(kernel).all()) or not bool(kernel.any()):
+        return math.nan
+    values = torch.linalg.eigvalsh(kernel)
+    least, largest = float(values[0]), float(values[-1])
+    return largest / least if least > LEAST_SHARE * largest else math.inf
 
 
 def zen_score(subject: Subject, like: Tensor, seed: int) -> float:

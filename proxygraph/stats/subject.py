@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
@@ -107,8 +108,8 @@ class Subject:
 
     def differentiate(
         self,
-        outputs: Sequence[Tensor],
-        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor] | Sequence[GradientEdge],
+        inputs: Sequence[Tensor] | Sequence[GradientEdge],
         weights: Sequence[Tensor] | None = None,
         *,
         keep: bool = False,

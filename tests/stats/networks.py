@@ -71,6 +71,47 @@ class Plain(nn.Module):
         return out
 
 
+class Residual(nn.Module):
+    """A block that changes its input in place."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.act = nn.ReLU(inplace=True)
+        self.conv = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.bn = nn.BatchNorm2d(c_out)
+        self.dead = nn.Conv2d(c_in, c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(x)
+        self.dead(x)
+        out = self.bn(self.conv(x))
+        return out + x if out.shape == x.shape else out
+
+
+class Blocky(nn.Module):
+    """Three blocks with a dead layer each, and a decoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.blocks = nn.ModuleList([Residual(6, 6, 1), Residual(6, 8, 2), Residual(8, 8, 1)])
+        self.decoder = nn.Sequential(
+            nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU()), nn.Upsample(scale_factor=2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        out: Tensor = self.decoder(x)
+        return out
+
+
+def blocky() -> Blocky:
+    torch.manual_seed(3)
+    return Blocky()
+
+
 def odd(*, inplace: bool = True) -> Odd:
     torch.manual_seed(1)
     return Odd(inplace=inplace)

@@ -91,7 +91,7 @@ def test_the_mode_outside_does_not_matter() -> None:
 
 def test_default_leaves() -> None:
     both = set(collect(plain(), labels(), CE).columns)
-    assert both == set(STATISTICS) - {"hg", "latency_ms"}
+    assert both == set(STATISTICS) - {"hg", "ntk_cond", "latency_ms"}
     assert set(collect(plain(), labels()[0], CE).columns) == both - {"g_mean", "g_std"}
 
 

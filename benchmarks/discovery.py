@@ -1,0 +1,284 @@
+"""The protocol of docs/proxies.md: formulas from few labels, beside models that learn from the same rows.
+
+A run is a search with so many training rows and a seed: ``python -m proxygraph.evolve`` in a folder of its
+own, then the baselines on the rows that search and choice saw, all tested on the rows that neither did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Row, row
+
+# isort: split
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import QuantileTransformer
+
+from proxygraph.dag import Dag
+from proxygraph.errors import ConfigError
+from proxygraph.finish import CHUNK_VALUES, exact_values
+from proxygraph.infix import parse
+from proxygraph.kernels.reference import ReferenceKernel
+from proxygraph.problem import Problem, Report, Split, load_problem
+from proxygraph.program import lower
+from proxygraph.rank import kendall, spearman
+from proxygraph.table import StatTable
+
+Floats = NDArray[np.float64]
+
+LABELS, SEEDS, SECONDS = (50, 100, 400), (0, 1, 2), 90.0
+UNIT = "Spearman, test rows"
+ENGINES = ("formula", "forest", "linear", "handmade")
+ON_LAYERS = ("sum", "mean", "std", "min", "max")
+INSIDE = ("mean(abs({}))", "std({})")
+DONE = "discovery.json"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the protocol to a command line."""
+    parser.add_argument("source", help="problem, as for proxygraph.evolve")
+    parser.add_argument("--labels", type=int, nargs="+", help="training rows (50 100 400)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="(0 1 2)")
+    parser.add_argument("--seconds", type=float, help="of every search (90)")
+    parser.add_argument("--threads", type=int, default=2, help="of every search (2)")
+    parser.add_argument("--work", type=Path, default=Path("runs/proxies"), help="where runs are kept")
+    parser.add_argument("--variant", default="default", help="name of a set of --options, for ablations")
+    parser.add_argument("--options", default="", help="more options for proxygraph.evolve, as one text")
+
+
+# ---- the protocol ------------------------------------------------------------------------------------------
+
+
+def rows(options: argparse.Namespace, report: Report) -> list[Row]:
+    """Run what is missing of the protocol and return the rows of its result."""
+    quick = options.quick
+    labels = options.labels or ([20] if quick else LABELS)
+    seeds = options.seeds or ([0] if quick else SEEDS)
+    seconds = options.seconds or (3.0 if quick else SECONDS)
+    folder = options.work / options.variant
+    folder.mkdir(parents=True, exist_ok=True)
+    problem, source = kept_problem(options.source, options.work, report)
+    pairs = [(n, seed) for n in labels for seed in seeds]
+    for i, (n, seed) in enumerate(pairs):
+        report("runs", i, len(pairs))
+        out = folder / f"{problem.name}-{problem.digest[:8]}-{n}-{seed}-{seconds:g}s"
+        if not (out / DONE).is_file():
+            command = ["--train", str(n), "--seed", str(seed), "--time-budget", str(seconds)]
+            command += ["--threads", str(options.threads), *shlex.split(options.options)]
+            cpu = searched(source, command, out)
+            found = judged(problem, n, seed, read(out / "result.json"))
+            about = {"labels": n, "seed": seed, "seconds": seconds, "options": options.options}
+            write_whole(out / DONE, found | about | {"cpu_seconds": cpu})
+        elif (other := read(out / DONE)["options"]) != options.options:
+            raise ConfigError(f"{out}: was run with the options {other!r}; choose another --variant")
+    report("runs", len(pairs), len(pairs))
+    return rows_of([run for run in runs_of(folder) if run["data"] == problem.digest])
+
+
+def kept_problem(source: str, work: Path, report: Report) -> tuple[Problem, str]:
+    """Return a problem and a saved copy of it: every search then opens one file."""
+    problem = load_problem(source, None, report)
+    if source.endswith(".safetensors"):
+        return problem, source
+    path = work / f"{problem.name}-{problem.digest[:12]}.safetensors"
+    if not path.is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.safetensors")
+        problem.save(partial)
+        partial.replace(path)
+    return problem, str(path)
+
+
+def searched(source: str, options: Sequence[str], out: Path) -> float:
+    """Run one search to its end, from where it was interrupted; return the CPU seconds it took this time."""
+    resume = ["--resume"] if (out / "config.json").is_file() else []
+    command = [sys.executable, "-m", "proxygraph.evolve", source, *options, "--out", str(out), *resume]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([*command, "--quiet"], stdout=subprocess.DEVNULL, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise ConfigError(f"the search in {out} ended with code {done.returncode}: {shlex.join(command)}")
+    return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
+
+
+def judged(problem: Problem, n_train: int, seed: int, result: dict[str, Any]) -> dict[str, Any]:
+    """Return what is reported of one finished search; the test rows are looked at here, not before."""
+    split = problem.split(seed, n_train)
+    best = result["best"]
+    scores = {"formula": exact_values(Dag.from_json(best["graph"]), problem.table, split.test)}
+    scores |= learnt(problem, split, seed)
+    known = max(
+        result["baselines"], key=lambda one: (-one["train"]["invalid"], one["train"]["spearman"] or -1)
+    )
+    proxy = parse(known["infix"], problem.table.leaves)
+    scores["handmade"] = exact_values(proxy, problem.table, split.test)
+    target = problem.target[split.test]
+    return {
+        "problem": problem.name,
+        "data": problem.digest,
+        "rows": result["problem"]["rows"],
+        "formula": {key: best[key] for key in ("infix", "latex", "size", "train", "validation", "test")},
+        "front": [
+            {key: one[key] for key in ("infix", "size", "graph", "train", "validation", "test")}
+            for one in result["front"]
+        ],
+        "handmade": known["name"],
+        "test": {name: tested(values, target) for name, values in scores.items()},
+        "scatter": {"target": target.tolist(), "formula": finite_or_none(scores["formula"])},
+        "formulas_scored": result["search"]["evaluated"],
+    }
+
+
+def tested(scores: Floats, target: Floats) -> dict[str, Any]:
+    """Return how scores rank the test rows, and how good the network is that they put first."""
+    ok = np.isfinite(scores)
+    x, y = scores[ok], target[ok]
+    known = len(x) > 1 and bool((x != x[0]).any())
+    pick = float(y[x == x.max()].mean()) if len(x) else float(target.min())  # equal scores: any of them
+    return {
+        "spearman": float(spearman(x[None], y)[0]) if known else None,
+        "kendall": float(kendall(x[None], y)[0]) if known else None,
+        "invalid": int((~ok).sum()),
+        "regret": float(target.max()) - pick,
+        "better": float((target > pick).mean()),
+    }
+
+
+def finite_or_none(values: Floats) -> list[float | None]:
+    """Return numbers as JSON can hold them."""
+    return [float(v) if np.isfinite(v) else None for v in values]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Write a file, never half of one."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+# ---- models that learn from the same rows ------------------------------------------------------------------
+
+
+def aggregates(table: StatTable) -> dict[str, Dag]:
+    """Return one number per row for what a table holds: formulas over layers and their entries."""
+    texts: list[str] = []
+    for name, leaf in table.leaves.items():
+        if leaf.axis == "row":
+            texts.append(name)
+        else:
+            inner = [name] if leaf.axis == "layer" else [one.format(name) for one in INSIDE]
+            texts += [f"{outer}({one})" for one in inner for outer in ON_LAYERS]
+    return {text: parse(text, table.leaves) for text in texts}
+
+
+def features(table: StatTable, wanted: NDArray[np.int64]) -> Floats:
+    """Return the aggregates of some rows, shape (rows, features), NaN where not finite."""
+    kernel = ReferenceKernel(lower(list(aggregates(table).values())))
+    portion = max(1, int(CHUNK_VALUES * table.n_rows / max(table.size("element"), table.n_rows)) // 8)
+    parts = [kernel(table.take(wanted[i : i + portion])) for i in range(0, len(wanted), portion)]
+    found = np.concatenate(parts, axis=1).T.astype(np.float64)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def models(seed: int, n_rows: int) -> dict[str, Pipeline]:
+    """Return the baselines, a forest and a line, on features made normal."""
+
+    def prepared(model: BaseEstimator) -> Pipeline:
+        # features span 1e-10 to 1e60: what counts is their order (a forest would overflow in float32)
+        quantiles = {"n_quantiles": min(1000, n_rows), "random_state": seed}
+        normal = QuantileTransformer(output_distribution="normal", **quantiles)
+        return make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), normal, model)
+
+    return {
+        "forest": prepared(RandomForestRegressor(500, max_features=1 / 3, random_state=seed)),
+        "linear": prepared(RidgeCV(np.logspace(-2, 5, 15))),
+    }
+
+
+def learnt(problem: Problem, split: Split, seed: int) -> dict[str, Floats]:
+    """Return the predictions of the baselines for the test rows; they learn from train and validation."""
+    seen = np.concatenate([split.train, split.validation])
+    x, y = features(problem.table, seen), problem.target[seen]
+    unseen = features(problem.table, split.test)
+    return {name: model.fit(x, y).predict(unseen) for name, model in models(seed, len(y)).items()}
+
+
+# ---- results -----------------------------------------------------------------------------------------------
+
+
+def runs_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the finished runs of a folder."""
+    return [read(path) for path in sorted(folder.glob(f"*/{DONE}"))]
+
+
+def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
+    """Return one row per number of labels and engine, over the seeds."""
+    found = []
+    for problem, labels, seconds in sorted({(run["problem"], run["labels"], run["seconds"]) for run in runs}):
+        same = [
+            run
+            for run in runs
+            if (run["problem"], run["labels"], run["seconds"]) == (problem, labels, seconds)
+        ]
+        for engine in ENGINES:
+            tests = [run["test"][engine] for run in same]
+            values = [test["spearman"] for test in tests if test["spearman"] is not None]
+            if not values:
+                continue
+            about: Row = {
+                "problem": problem,
+                "labels": labels,
+                "seconds": seconds,
+                "mean": float(np.mean(values)),
+                "seeds": [run["seed"] for run in same],
+                "spearman": [test["spearman"] for test in tests],
+                "kendall": [test["kendall"] for test in tests],
+                "regret": [test["regret"] for test in tests],
+                "better": [test["better"] for test in tests],
+                "invalid": [test["invalid"] for test in tests],
+                "rows": same[0]["rows"],
+                "data": same[0]["data"],
+            }
+            if engine == "formula":
+                about |= {
+                    "formulas": [run["formula"]["infix"] for run in same],
+                    "sizes": [run["formula"]["size"] for run in same],
+                    "validation": [run["formula"]["validation"]["spearman"] for run in same],
+                    "cpu_seconds": [run["cpu_seconds"] for run in same],
+                    "scored": [run["formulas_scored"] for run in same],
+                }
+            elif engine == "handmade":
+                about["formulas"] = [run["handmade"] for run in same]
+            n_rows = same[0]["rows"]["test"]
+            found.append(row(engine, values, n_rows=n_rows, dtype="float64", unit=UNIT, **about))
+    return found
+
+
+def used(runs: Iterable[dict[str, Any]], slack: float = 0.02) -> Iterator[Dag]:
+    """Yield the good formulas of runs: those of the fronts that validate within `slack` of the winner."""
+    for run in runs:
+        least = run["formula"]["validation"]["spearman"] - slack
+        for one in run["front"]:
+            if (one["validation"]["spearman"] or -1.0) >= least:
+                yield Dag.from_json(one["graph"])
