@@ -319,9 +319,9 @@ class Dag:
                 "expected a networkx MultiDiGraph (a DiGraph keeps one edge per pair and loses x*x)"
             )
         try:
-            # depth-first from the roots would do; lexicographic order makes the result independent of
-            # insertion
-            order = list(nx.lexicographical_topological_sort(graph, key=str))
+            # depth-first from the roots would do; this order is independent of insertion, and that of
+            # `to_json` again
+            order = list(nx.lexicographical_topological_sort(graph, key=_in_order))
         except nx.NetworkXUnfeasible:
             raise InvalidDag("the graph has a cycle") from None
         place = {n: i for i, n in enumerate(order)}
@@ -396,6 +396,11 @@ class Dag:
 
     def __repr__(self) -> str:
         return f"Dag({list(self.nodes)!r})"
+
+
+def _in_order(name: object) -> tuple[int, int, str]:
+    """Sort numbers as numbers, before all other names of nodes."""
+    return (0, name, "") if isinstance(name, int) else (1, 0, str(name))
 
 
 def const_key(value: float) -> str:

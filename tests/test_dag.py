@@ -42,6 +42,13 @@ def test_json_round_trip(dag: Dag):
     assert back == dag
     assert back.leaves == dag.leaves
     assert back.size == dag.size
+    assert back.to_json() == data
+
+
+def test_more_than_ten_nodes_keep_their_numbers():
+    dag = parse(" + ".join(f"{k}.5 * sum(sum(w * {k}.25))" for k in range(8)))
+    assert dag.size > 11
+    assert Dag.from_json(dag.to_json()).nodes == dag.nodes
 
 
 @given(dags())

