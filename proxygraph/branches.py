@@ -23,7 +23,8 @@ BENT = frozenset({"abs", "sign", "relu", "maximum", "minimum"})
 def without_idle_branches(dag: Dag, table: StatTable) -> Dag:
     """Return the formula without bends that no row of a plain table is beyond.
 
-    On the rows its values are the same, bit by bit, up to the sign of 0.
+    On the rows its values are the same, bit by bit, up to the sign of 0. Where the sign of a 0 inside would
+    change them, as in ``1 / abs(x)`` written as ``1 / -x``, all bends stay.
 
     Examples
     --------
@@ -31,16 +32,15 @@ def without_idle_branches(dag: Dag, table: StatTable) -> Dag:
     >>> from proxygraph.infix import parse, text
     >>> table = StatTable.from_columns(None, {"x": np.array([1.0, 2.0]), "y": np.array([3.0, 1.5])})
     >>> text(without_idle_branches(parse("max(x, y) + max(x, 0.5) + abs(-y)", table.leaves), table))
-    'max(x, y) + x + -(-y)'
+    'max(x, y) + x + --y'
     """
     if table.offsets or not any(node.kind == "op" and node.name in BENT for node in dag.nodes):
         return dag
-    values: list[Floats] = []
+    values = _all_values(dag, table)
     nodes: list[Node] = []
     place: list[int] = []  # of each node, what stands for it
     for node in dag.nodes:
         args = [values[j] for j in node.args]
-        values.append(_values(node, args, table))
         stands = tuple(place[j] for j in node.args)
         branch = _branch(node, args) if node.kind == "op" and node.name in BENT else None
         if isinstance(branch, int):
@@ -55,7 +55,17 @@ def without_idle_branches(dag: Dag, table: StatTable) -> Dag:
                 nodes.append(Node("const", value=sign))
         place.append(len(nodes) - 1)
     left = Dag(reachable(nodes, place[-1]), dag.leaves)
-    return left if left.leaves else dag
+    if not left.leaves:
+        return dag
+    return left if np.array_equal(_all_values(left, table)[-1], values[-1], equal_nan=True) else dag
+
+
+def _all_values(dag: Dag, table: StatTable) -> list[Floats]:
+    """Return the values of all nodes on the rows."""
+    values: list[Floats] = []
+    for node in dag.nodes:
+        values.append(_values(node, [values[j] for j in node.args], table))
+    return values
 
 
 def _values(node: Node, args: list[Floats], table: StatTable) -> Floats:

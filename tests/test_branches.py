@@ -58,3 +58,22 @@ def test_a_formula_is_not_left_without_leaves() -> None:
     for formula in ("sign(x)", "max(3 - 2, min(0.5, x))"):
         dag = parse(formula, TABLE.leaves)
         assert without_idle_branches(dag, TABLE).leaves
+
+
+@pytest.mark.parametrize(
+    ("formula", "goes"),
+    [
+        ("exp(-1 / abs(z))", False),
+        ("tanh(1 / max(-z, z))", False),
+        ("exp(-1 / abs(w))", False),
+        ("exp(abs(z))", True),
+    ],
+)
+def test_the_sign_of_a_zero_inside_changes_no_value(formula: str, goes: bool) -> None:
+    columns = {"z": np.array([0.0, -0.5, -1.0, -2.0]), "w": np.array([-0.0, 0.5, 1.0, 2.0])}
+    table = StatTable.from_columns(None, columns)
+    dag = parse(formula, table.leaves)
+    found = without_idle_branches(dag, table)
+    values = [ReferenceKernel(lower([one]))(table)[0] for one in (dag, found)]
+    np.testing.assert_array_equal(*values)
+    assert (found != dag) == goes
