@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -400,7 +401,7 @@ class Dag:
 
 def _in_order(name: object) -> tuple[int, int, str]:
     """Sort numbers as numbers, before all other names of nodes."""
-    return (0, name, "") if isinstance(name, int) else (1, 0, str(name))
+    return (0, int(name), "") if isinstance(name, Integral) else (1, 0, str(name))
 
 
 def const_key(value: float) -> str:

@@ -64,6 +64,15 @@ def test_graph_round_trip(dag: Dag):
     assert Dag.from_graph(dag.graph) == dag
 
 
+def test_numbers_of_numpy_name_nodes_as_those_of_python():
+    dag = parse(" + ".join(f"{k}.5 * tanh(w)" if k else "tanh(w)" for k in range(6)), root_axis=None)
+    assert dag.size > 11
+    numbers = {i: np.int64(i) for i in range(dag.size)}
+    renamed = nx.relabel_nodes(nx.relabel_nodes(dag.graph, str), {str(i): n for i, n in numbers.items()})
+    assert all(type(n) is np.int64 for n in renamed)
+    assert Dag.from_graph(renamed, root_axis=None).nodes == dag.nodes
+
+
 @given(dags(), st.randoms(use_true_random=False))
 def test_the_names_and_the_order_of_the_nodes_of_a_graph_mean_nothing(dag: Dag, random):
     names = [f"n{i}" for i in range(dag.size)]
