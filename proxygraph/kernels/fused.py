@@ -50,10 +50,12 @@ class FusedKernel:
     CompileError
         If an operator has no template for compilation; the message names it and the remedy.
 
-    Notes ----- Strict IEEE arithmetic in float64 (no fast-math): NaN and inf mean what they mean in the
-    reference. Only the order in which a segment is summed up is free, so that loops are vectorised, and a
-    product may be added without being rounded before; values agree within 1e-9, relative, with the
-    reference wherever the formula itself is well conditioned. Columns are read in their stored dtype.
+    Notes
+    -----
+    Strict IEEE arithmetic in float64 (no fast-math): NaN and inf mean what they mean in the reference. Only
+    the order in which a segment is summed up is free, so that loops are vectorised, and a product may be
+    added without being rounded before; values agree within 1e-9, relative, with the reference wherever the
+    formula itself is well conditioned. Columns are read in their stored dtype.
 
     Threads are Python threads, each with its own range of rows, and not numba's: numba's default threading
     layer aborts the process when two Python threads enter it at once, and a parallel build compiles several
