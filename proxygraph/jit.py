@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -40,6 +42,8 @@ _SOURCES = Path(__file__).parent
 _PATTERNS = ("jit.py", "ops.py", "kernels/*.py", "compact/*.py")
 _PREFIX = "machine-code-"
 _LOCK = "writing.lock"
+_KEPT_S = 30 * 86400
+"""Time without use after which machine code of other versions is removed."""
 
 
 @lru_cache(maxsize=1)
@@ -68,6 +72,7 @@ def is_writable() -> bool:
     try:
         code_folder().mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=code_folder()):
+            os.utime(code_folder())  # in use: see `forget_old_code`
             return True
     except OSError:
         return False
@@ -207,7 +212,11 @@ def load_without_blas() -> None:
 
 
 def forget_old_code() -> None:
-    """Remove machine code of earlier versions."""
+    """Remove machine code of other versions that has not been used for 30 days.
+
+    Other checkouts, environments and processors (of a cluster with one home) may share the cache.
+    """
     for folder in cache_folder().glob(f"{_PREFIX}*"):
-        if folder != code_folder():
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another process may be removing it too
+            if folder != code_folder() and time.time() - folder.stat().st_mtime > _KEPT_S:
+                shutil.rmtree(folder, ignore_errors=True)

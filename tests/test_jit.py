@@ -297,13 +297,29 @@ def test_numba_is_loaded_without_scipy_and_scipy_can_be_loaded_later():
 def test_only_old_code_is_forgotten(folder: Path):
     here = named()
     base = here.parent
-    for name in (here.name, "machine-code-0123456789abcdef", "statistics"):
+    old, lately = time.time() - 31 * 86400, time.time() - 29 * 86400
+    for name, used in (
+        (here.name, old),
+        ("machine-code-0123456789abcdef", old),
+        ("machine-code-of-another-checkout", lately),
+        ("statistics", old),
+    ):
         (base / name / "inside").mkdir(parents=True)
         (base / name / "inside" / "file").write_text("x")
-    jit.forget_old_code()
-    assert sorted(path.name for path in base.iterdir()) == sorted([here.name, "statistics"])
-    assert (here / "inside" / "file").is_file()
-    jit.forget_old_code()
+        os.utime(base / name, (used, used))
+    left = sorted([here.name, "machine-code-of-another-checkout", "statistics"])
+    for _ in range(2):
+        jit.forget_old_code()
+        assert sorted(path.name for path in base.iterdir()) == left
+        assert (here / "inside" / "file").is_file()
+
+
+def test_code_in_use_counts_as_used_today(folder: Path):
+    here = named()
+    here.mkdir(parents=True)
+    os.utime(here, (0, 0))
+    assert jit.is_writable()
+    assert time.time() - here.stat().st_mtime < 86400
 
 
 def test_there_may_be_nothing_to_forget(folder: Path):
