@@ -369,6 +369,13 @@ def test_sympy_makes_formulas_smaller_on_request():
     assert fits[1].formula() == "x1 * x2"
 
 
+def test_a_formula_stays_as_bred_where_without_bends_it_breaks_a_limit():
+    X = -np.random.default_rng(0).uniform(0.5, 2.0, size=(40, 1))
+    few = {"generations": 2, "population": 20, "random_state": 0}
+    model = SymbolicRegressor(**few, operators=["abs", "exp"]).fit(X, np.exp(np.abs(X[:, 0])))
+    assert model.formula() == "exp(abs(x0))"
+
+
 def test_verbose_prints_a_line_per_generation(capsys):
     X, y = data()
     SymbolicRegressor(**TINY, verbose=2).fit(X, y)

@@ -82,15 +82,22 @@ def candidates(hall: HallOfFame, data: Data, settings: Settings, simplify: bool)
     finisher = _Finisher(data, settings)
     front = {one.dag.key for one in hall.front()}
     seen = data.table.take(data.seen)
-    raw = [(without_idle_branches(one.dag, seen), one.dag.key in front) for one in hall.members]
-    if simplify and raw:
-        with SympyWorker(timeout_s=2.0) as worker:
-            raw = [(simplified(dag, worker) if on_front else dag, on_front) for dag, on_front in raw]
+    bred = [one.dag for one in hall.members]
+    plain = [without_idle_branches(dag, seen) for dag in bred]
+    if simplify and bred:
+        with SympyWorker() as worker:
+            plain = [
+                simplified(dag, worker) if one.key in front else dag
+                for one, dag in zip(bred, plain, strict=True)
+            ]
     if data.objective.kind == "fit":
-        raw.insert(0, (Dag([Node("const", value=0.0)], data.table.leaves), False))  # becomes the mean
+        bred.insert(0, Dag([Node("const", value=0.0)], data.table.leaves))  # becomes the mean
+        plain.insert(0, bred[0])
     found: dict[str, Candidate] = {}
-    for dag, on_front in raw:
-        for first, final in finisher.forms(dag, tune=on_front and settings.fit_constants):
+    for original, dag in zip(bred, plain, strict=True):
+        tune = original.key in front and settings.fit_constants
+        # as it was bred where the other spelling breaks a limit: abs(x) may be allowed and -x not
+        for first, final in list(finisher.forms(dag, tune)) or finisher.forms(original, tune):
             one = _candidate(first, final, data)
             if one is not None:
                 found.setdefault(one.formula.dag.key, one)
