@@ -10,7 +10,7 @@ import numpy as np
 from numba.core.event import Listener, install_listener
 
 from proxygraph.compact.forest import CONST, Forest
-from proxygraph.jit import forget_old_code, in_one_go, is_cold
+from proxygraph.jit import code_folder, forget_old_code, in_one_go, is_cold, is_writable
 from proxygraph.kernels.fitter import Fitter
 from proxygraph.kernels.population import Population
 from proxygraph.objective import find_objective
@@ -19,15 +19,16 @@ from proxygraph.table import StatTable
 
 
 class _Announcer(Listener):
-    """Tells people when the first function is compiled that another search had no need of."""
+    """Says a line to people when the first function is compiled."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], line: str) -> None:
         self.tell: Callable[[str], None] | None = tell
+        self.line = line
 
     def on_start(self, event: Any) -> None:
         tell, self.tell = self.tell, None
         if tell is not None:
-            tell("Compiling kernels that this kind of search needs, once for this version.")
+            tell(self.line)
 
     def on_end(self, event: Any) -> None:
         pass
@@ -47,8 +48,14 @@ def warm(search: Search, tell: Callable[[str], None]) -> None:
         Gets a line for people if it will take a while.
     """
     with in_one_go():
-        if not is_cold():
-            with install_listener("numba:compile", _Announcer(tell)):
+        if not is_writable() or not is_cold():
+            line = "Compiling kernels that this kind of search needs, once for this version."
+            if not is_writable():  # nor could another process hand over what it compiles
+                line = (
+                    f"Compiling kernels, in every run anew: {code_folder()} cannot be written. "
+                    "PROXYGRAPH_CACHE may name another folder."
+                )
+            with install_listener("numba:compile", _Announcer(tell, line)):
                 _everything(search)
             return
         tell("Compiling kernels for this machine, once for this version: about a quarter of a minute.")
@@ -64,6 +71,8 @@ def warm(search: Search, tell: Callable[[str], None]) -> None:
         if not networks:
             _rank(search)
         beside.join()
+        if beside.exitcode:
+            tell(f"The second process ended with code {beside.exitcode}; this one compiles its part too.")
         _everything(search)
 
 
