@@ -24,7 +24,9 @@ class Individual:
 class HallOfFame:
     """The `keep` best formulas of every size, by fitness.
 
-    More than one per size is kept because the final choice is made on other rows than the fitness.
+    More than one per size is kept because the final choice is made on other rows than the fitness. For least
+    squares a search offers at most one per size and generation, and only if it beats all found so far that
+    are not larger.
     """
 
     members: tuple[Individual, ...] = ()

@@ -518,9 +518,8 @@ class Search:
             rows = order[found.size[order] == size][: hall.keep]
             least = hall.least(int(size))
             if self.objective.kind == "fit":
-                # most are never chosen and each costs a canonical form: only the front counts
+                # most are never chosen and each costs a canonical form: only the front counts, one a size
                 least = max([least, *(one.fitness for one in (*hall.members, *chosen) if one.size <= size)])
-                rows = rows[:1]
             for i in rows[found.fitness[rows] > least]:
                 bred = to_dag(found.trees, int(i), self.evaluate.vocabulary)
                 spelled = self.canonical(bred)
@@ -528,6 +527,8 @@ class Search:
                     spelled = bred  # the canonical form of x*x has an operator that may not be allowed
                 if self._may_stay(spelled):
                     chosen.append(Individual(spelled, float(found.fitness[i])))
+                    if self.objective.kind == "fit":
+                        break
         return chosen
 
     def _may_stay(self, dag: Dag) -> bool:

@@ -620,3 +620,16 @@ def test_of_least_squares_only_the_front_enters_the_hall_of_fame():
         assert (len({size for size, _ in entered}) == len(entered) and rising) == alone
         if alone:
             assert not search.honoured(state.population, state.hall)
+
+
+def test_where_the_best_of_a_size_may_not_stay_the_next_one_enters(monkeypatch: pytest.MonkeyPatch):
+    search = table_search()
+    population = run(search, 3).population
+    size = np.bincount(population.size).argmax()
+    of_a_size = population.take(population.size == size)
+    (best,) = search.honoured(of_a_size, HallOfFame())
+    monkeypatch.setattr(Search, "_may_stay", lambda self, dag: bool(dag.leaves) and dag.key != best.dag.key)
+    (next_best,) = search.honoured(of_a_size, HallOfFame())
+    second = np.sort(of_a_size.fitness)[-2]
+    assert (best.fitness, next_best.fitness) == (of_a_size.fitness.max(), second)
+    assert next_best.dag.key != best.dag.key
