@@ -73,11 +73,14 @@ class SearchConfig:
     population : int
         Formulas that live at the same time.
     children : int
-        Formulas made in a generation; 0: as many as live.
+        Formulas made in a generation; 0: as many as live. Where constants are fitted, `WEIGHED` times
+        `population` of those with more constants come on top.
     max_size : int
         Most nodes of a formula.
     parsimony : float
-        Fitness that a node costs in selection; for least squares the share of the loss that it must save.
+        Fitness that a node costs in selection; for least squares the share of the loss that it must save. For
+        a user's function of kind "fit" the loss is 1 minus its fitness, which without ``bounded`` is the
+        function's number squashed into 0 to 1.
     restart_after : int
         Generations without a better formula after which all but the hall of fame is made anew.
     adaptive : bool
@@ -373,7 +376,8 @@ class Search:
     ) -> SearchState:
         """Score what is new among `proposed`, update the hall of fame and choose the survivors.
 
-        `kinds` says how each was made, for the credit of the ways of making children.
+        `kinds` says how each was made (a place in `breed.KINDS`), for the credit of the ways of making
+        children; -1: in a way that takes no part in that, as in `weighed`. Without it all count as random.
         """
         config = self.config
         counters = dict(state.counters)
