@@ -101,6 +101,22 @@ def test_reductions_and_repetitions_are_the_reference(
             np.testing.assert_allclose(values[~far], wanted[~far], **near, err_msg=text)
 
 
+def test_sums_that_overflow_are_infinite_or_nothing_as_in_the_reference():
+    rows = [[1e200, -1e200, 3e200], [1.7e308, -1.7e308, 1.0], [2.0, 2.0, 2.0], [1.7e308, 1.7e308, 1.0]]
+    table = table_of([3] * len(rows), np.float64, special=False)
+    columns = {**table.columns, "w": np.concatenate(rows)}
+    table = StatTable(table.rows, columns, table.leaves, table.offsets, table.counts, {})
+    dags = [parse(f"sum({op}(w))") for op in REDUCTIONS]
+    expected = np.array(ReferenceKernel(lower(dags))(table))
+    deviation = expected[REDUCTIONS.index("std")]
+    np.testing.assert_array_equal(deviation[:3], [np.inf, np.nan, 0.0])
+    far = ~(np.abs(expected) < 1e300)
+    assert far.any(axis=0).tolist() == [True, True, False, True]
+    got = np.array(Population(table)(dags))
+    np.testing.assert_array_equal(got[far], expected[far])
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize("first", [1e6, -3e4, 1.0])
 def test_the_deviation_does_not_hang_on_the_first_sample(first: float):
     """Squares are taken around it: as an outlier it must not cancel the others' deviations away."""
