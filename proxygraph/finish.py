@@ -23,7 +23,7 @@ from proxygraph.objective.plain import wrapped
 from proxygraph.problem import Problem, Split
 from proxygraph.program import lower
 from proxygraph.scores import Scores
-from proxygraph.sympy_worker import SIMPLIFY_S, SympyWorker
+from proxygraph.sympy_worker import SympyWorker
 from proxygraph.table import StatTable
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def finalists(
     def values(dag: Dag) -> Floats:
         return exact_values(dag, problem.table, rows)
 
-    with worker or SympyWorker(SIMPLIFY_S) as worker:
+    with worker or SympyWorker() as worker:
         for i, one in enumerate(members):
             progress(i + 1, len(members))
             plain = values(one.dag)

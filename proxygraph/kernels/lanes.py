@@ -276,7 +276,7 @@ def repeat_lanes(out: Any, values: Any, lanes: Any, end: Any) -> None:
         The entries of the block.
     values : ndarray, shape (>= G,)
         By layer.
-    lanes : tuple of four ndarray
+    lanes : tuple of five ndarray
         As of `reduce_lanes`.
     end : ndarray, shape (>= G,)
         Scratch memory of the dtype of `out`.
