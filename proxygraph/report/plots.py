@@ -299,7 +299,7 @@ def line_plot(
 def sparkline(x: Sequence[float], y: Sequence[float | None], low: float, high: float, most: float) -> Markup:
     """Return a small line on given ranges, so that several can be compared."""
     across = Scale(0.0, most, 4.0, 116.0)
-    up = Scale(low, high if high > low else low + 1.0, 30.0, 4.0)
+    up = Scale(low, high if high > low else low + max(1.0, abs(low)), 30.0, 4.0)
     points = [(across(a), up(b)) for a, b in zip(x, y, strict=True) if b is not None]
     ends = tag("circle", cx=points[-1][0], cy=points[-1][1], r=2.5, class_="dot validation") if points else ""
     return tag(

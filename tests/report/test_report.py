@@ -23,7 +23,7 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("latex2mathml", reason="latex2mathml is not installed")
 
 from proxygraph.report.__main__ import report
-from proxygraph.report.plots import scatter
+from proxygraph.report.plots import scatter, sparkline
 from proxygraph.report.runs import read_run
 from proxygraph.report.svg import Scale, apart, number, tick_text
 
@@ -325,6 +325,21 @@ def test_numbers_and_ticks():
     assert tick_text(-0.5, [-1.0, -0.5, 0.0]) == "−0.5"
     assert tick_text(2e7, [0.0, 1e7, 2e7]) == "2e7"
     assert apart([10.0, 11.0, 50.0], 10.0, 0.0, 100.0) == pytest.approx([5.5, 15.5, 50.0])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1 - 2**-53, 1.0, 1.0], [-1e308, 1e308], [1.7e308, 1.0], [3.0, 3.0 + 1e-15], [0.0, 0.0], [5e-324, 0.0]],
+)
+def test_values_at_the_edge_of_what_floats_tell_apart_have_a_place(values):
+    scale = Scale.around(values, 0.0, 100.0)
+    assert all(0 <= scale(v) <= 100 for v in values)
+    assert 1 <= len(ticks := scale.ticks()) <= 7
+    assert len({tick_text(v, ticks) for v in ticks}) == len(ticks)
+    assert "nan" not in str(sparkline([1, 2], [values[0]] * 2, values[0], values[0], 2))
+    logarithmic = Scale.around([abs(v) or 5e-324 for v in values], 0.0, 100.0, log=True)
+    assert all(0 <= logarithmic(abs(v) or 5e-324) <= 100 for v in values)
+    assert logarithmic.ticks()
 
 
 def test_a_few_wild_scores_do_not_squeeze_the_others():
