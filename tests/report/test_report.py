@@ -14,7 +14,7 @@ import pytest
 
 from proxygraph.dag import Dag, Node
 from proxygraph.errors import BackendUnavailable, ConfigError
-from proxygraph.infix import text
+from proxygraph.infix import parse, text
 from proxygraph.latex import latex
 from proxygraph.leaves import Leaf
 from tests.report.making import NETWORK_FORMULAS, columns, make_run, networks
@@ -23,6 +23,7 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("latex2mathml", reason="latex2mathml is not installed")
 
 from proxygraph.report.__main__ import report
+from proxygraph.report.graphs import graph
 from proxygraph.report.plots import scatter, sparkline
 from proxygraph.report.runs import read_run
 from proxygraph.report.svg import Scale, apart, number, tick_text
@@ -340,6 +341,16 @@ def test_values_at_the_edge_of_what_floats_tell_apart_have_a_place(values):
     logarithmic = Scale.around([abs(v) or 5e-324 for v in values], 0.0, 100.0, log=True)
     assert all(0 <= logarithmic(abs(v) or 5e-324) <= 100 for v in values)
     assert logarithmic.ticks()
+
+
+@pytest.mark.parametrize("formula", ["(a+b)*((a-b)*(c+exp(b)*a))", "a - b", "exp(a) / a", "(a - b) / (b - a)"])
+def test_the_numbers_of_two_arguments_stand_on_either_side(formula):
+    dag = parse(formula, {name: Leaf(name, axis="row") for name in "abc"})
+    numbers = re.findall(r'<text x="(\S+)" y="(\S+)" class="slot middle">([12])</text>', graph(dag, "g"))
+    ordered = [node for node in dag if node.kind == "op" and node.name in ("sub", "div")]
+    assert len(numbers) == 2 * len(ordered)
+    assert len({(x, y) for x, y, _ in numbers}) == len(numbers)
+
 
 
 def test_a_few_wild_scores_do_not_squeeze_the_others():
