@@ -53,7 +53,7 @@ def front_plot(
     loss: bool = False,
     decimals: int = 3,
 ) -> tuple[Markup, int]:
-    """Return score against size (or another cost), and how many of the `others` lie too low to be drawn.
+    """Return score against size (or another cost), and how many of the scored `others` lie too low for it.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def front_plot(
     crowded = plot.x(closest) - plot.x(0.0) < 18.0
     axes = plot.axes(x_label, y_label, x_ticks=None if crowded else ticks)
     drawn = plot.svg(axes, *marks, name=name, class_="plot front", role="group")
-    return drawn, len(others) - len(near)
+    return drawn, sum(height(one.y["validation"]) is not None for one in others) - len(near)
 
 
 def _bands(places: Sequence[float]) -> tuple[list[float], list[float]]:

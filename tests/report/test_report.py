@@ -24,9 +24,10 @@ pytest.importorskip("latex2mathml", reason="latex2mathml is not installed")
 
 from proxygraph.report.__main__ import report
 from proxygraph.report.graphs import graph
-from proxygraph.report.plots import scatter, sparkline
+from proxygraph.report.plots import Choice, front_plot, scatter, sparkline
 from proxygraph.report.runs import read_run
 from proxygraph.report.svg import Scale, apart, number, tick_text
+from proxygraph.report.view import far_sentence
 
 EVIL = """</script><img src=x onerror="alert(1)">'{{ 7*7 }}&"""
 VOID = {"meta", "img", "br", "link", "input"}
@@ -343,14 +344,30 @@ def test_values_at_the_edge_of_what_floats_tell_apart_have_a_place(values):
     assert logarithmic.ticks()
 
 
-@pytest.mark.parametrize("formula", ["(a+b)*((a-b)*(c+exp(b)*a))", "a - b", "exp(a) / a", "(a - b) / (b - a)"])
+def test_crosses_that_are_not_drawn_are_counted_by_reason():
+    def choice(id, validation, x=3.0):
+        return Choice(id, id, x, {"train": validation, "validation": validation, "test": validation})
+
+    front = [choice("f0", 0.8, 1.0), choice("f1", 0.9)]
+    others = [choice("near", 0.85), choice("low", -0.9), choice("undefined", None)]
+    drawn, below = front_plot(front, others, x_label="nodes", y_label="rho", name="n")
+    assert below == 1
+    assert re.findall(r'data-mark="(\w+)"', drawn) == ["near"]
+    assert far_sentence(1, 0) == "1 of them lies below the plot."
+    assert far_sentence(2, 1) == "2 of them lie below the plot, 1 of them has no validation score."
+    assert far_sentence(0, 2) == "2 of them have no validation score."
+    assert far_sentence(0, 0) == ""
+
+
+@pytest.mark.parametrize(
+    "formula", ["(a+b)*((a-b)*(c+exp(b)*a))", "a - b", "exp(a) / a", "(a - b) / (b - a)"]
+)
 def test_the_numbers_of_two_arguments_stand_on_either_side(formula):
     dag = parse(formula, {name: Leaf(name, axis="row") for name in "abc"})
     numbers = re.findall(r'<text x="(\S+)" y="(\S+)" class="slot middle">([12])</text>', graph(dag, "g"))
     ordered = [node for node in dag if node.kind == "op" and node.name in ("sub", "div")]
     assert len(numbers) == 2 * len(ordered)
     assert len({(x, y) for x, y, _ in numbers}) == len(numbers)
-
 
 
 def test_a_few_wild_scores_do_not_squeeze_the_others():
