@@ -166,7 +166,7 @@ def test_resume_goes_on_as_if_never_stopped(folder: Path) -> None:
         call("evolve", *common, "--out", "parts", "--resume", "--max-size", 9, cwd=folder),
         2,
         "max_size",
-        "15",
+        "30",
         "9",
     )
     refused(call("evolve", *common, "--out", "parts", cwd=folder), 2, "--resume", "parts")
