@@ -4,9 +4,9 @@
 
 A table of 500 rows and 5 columns. Distinct formulas scored per CPU second of the whole loop in one thread,
 once with everything switched off (one island, constants as they come) and once with each feature switched
-on; the searches take turns of two seconds of CPU time, so that a slow minute hits all of them. ``share`` is the
-rate beside that of the plain search of the same objective. Features make formulas better, not more: fitting
-gives each formula its best constants, and limits refuse formulas before they are scored.
+on; the searches take turns of two seconds of CPU time, so that a slow minute hits all of them. ``share`` is
+the rate beside that of the plain search of the same objective. Features make formulas better, not more:
+fitting gives each formula its best constants, and limits refuse formulas before they are scored.
 """
 
 from __future__ import annotations
