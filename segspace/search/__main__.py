@@ -145,7 +145,7 @@ def _searched(
 ) -> tuple[str, float]:
     """Search, show how it goes, return why it ended and after how many seconds."""
     from segspace.resumable import stopping
-    from segspace.search.study import candidates, open_study
+    from segspace.search.study import DRAWS, candidates, open_study
     from segspace.search.together import search as run
 
     study, begin = open_study(job.url, job.study, prepared.config), time.monotonic()
@@ -178,6 +178,12 @@ def _searched(
         )
         if why == "stopped":
             why = "stopped by Ctrl-C" if asked() else "time budget"
+    if why == "exhausted":
+        screen.print(
+            f"{len(candidates(study))} of {trials} candidates: none of {3 * DRAWS} more networks that were "
+            "drawn is new, of known latency and within the budget; raise --max-latency-ms, or lower --size",
+            soft_wrap=True,
+        )
     return why, time.monotonic() - begin
 
 

@@ -27,7 +27,7 @@ from segspace.search.samplers import SAMPLERS, Proposal
 from segspace.search.space import SearchSpace
 
 DRAWS: Final = 200
-"""Draws of a sampler until a network may be scored; then as many samples of the space."""
+"""Draws of a sampler until a network may be scored; then samples of the space, then neighbours, as many."""
 EXPIRY: Final = 600.0
 """Seconds after which a claim without a score is taken to be of a process that was killed."""
 CANDIDATE, INVALID = "candidate", "invalid"
@@ -226,7 +226,8 @@ def explore(
     Returns
     -------
     str
-        Why it ended: ``enough``, ``stopped``, or ``exhausted`` if no network was left to score.
+        Why it ended: ``enough``, ``stopped``, or ``exhausted`` if no network was left to score, or none was
+        drawn.
 
     Raises
     ------
@@ -272,7 +273,13 @@ def _drawn(
     """Return a network that may be scored, with what is known of it, ``None`` if there seems to be none."""
     counts: Counter[str] = Counter()
     least = math.inf
-    for draw in (propose, space.sample):
+    known = sorted(taken)
+
+    def neighbour(rng: np.random.Generator) -> str:
+        return space.mutate(known[int(rng.integers(len(known)))], rng)
+
+    # under a tight budget few samples may be scored, but the neighbours of those that were often may
+    for draw in (propose, space.sample, neighbour)[: 3 if known else 2]:
         for _ in range(DRAWS):
             arch = draw(rng)
             if arch in taken:

@@ -30,6 +30,7 @@ from segspace.rtseg.program import program
 from segspace.rtseg.space import Space
 from segspace.search.__main__ import main
 from segspace.search.scoring import BATCHES, Scorer, needs_pictures
+from segspace.search.space import Segmenters
 
 SIZE, TEXT = (16, 24), "16x24"
 Call = Callable[..., tuple[int, str, str]]
@@ -128,6 +129,17 @@ def test_files_and_going_on(call: Call, table: LatencyTable, tmp_path: Path) -> 
     code, _, error = searched(call, "--trials", "12", proxy="params")
     assert code == 2
     assert "was made with another pictures, proxy" in error
+
+
+def test_an_exhausted_search_says_so(
+    call: Call, table: LatencyTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = min(table.measured(SIZE, 11), key=lambda arch: table.predict(arch, SIZE, 11))
+    monkeypatch.setattr(Segmenters, "sample", lambda *_: str(fast))
+    monkeypatch.setattr(Segmenters, "mutate", lambda *_: str(fast))
+    code, said, error = searched(call, "--trials", "3", proxy="params")
+    assert (code, error) == (0, "")
+    assert "1 of 3 candidates: none of 600 more networks" in said
 
 
 def test_ctrl_c_leaves_a_result(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -201,6 +201,16 @@ def test_space_without_more_networks_ends() -> None:
     assert all(one.state != TrialState.RUNNING for one in study.get_trials())
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_tight_budget_is_filled_by_neighbours(sampler: str) -> None:
+    """Of 200 samples less than two are within the budget; the neighbours of one often are."""
+    study = memory()
+    assert explore(study, Digits(), score, Rules(sampler, 100, 4.0, 0), 50) == "enough"
+    found = candidates(study)
+    assert len({one.arch for one in found}) == 50
+    assert max(one.cost for one in found) <= 4.0
+
+
 def test_stop_is_asked_before_each_candidate() -> None:
     study, told = memory(), list[Candidate]()
     why = explore(study, Digits(), score, rules(), 50, stop=lambda: len(told) >= 7, told=told.append)
