@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -98,7 +99,7 @@ def search(
         screen.print(f"stopped; the same command goes on from {job.study!r} in its database")
         raise SystemExit(130)  # typer.Exit would be taken for a failure
     if chosen is not None:
-        given = f" --data {data}" if data else ""
+        given = f" --data {shlex.quote(data)}" if data else ""
         screen.print(f"train it: python -m segspace.train {chosen.arch}{given} --size {size}", soft_wrap=True)
 
 

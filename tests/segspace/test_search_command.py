@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -218,7 +219,9 @@ def test_two_processes_on_pictures_of_a_data_set(call: Call, tmp_path: Path) -> 
     assert (code, error) == (0, "")
     found = rows(tmp_path / "runs/search/candidates.csv")
     assert 16 <= len(found) == len({row["arch"] for row in found}) <= 17
-    assert f"--data {data}" in said.splitlines()[-1]
+    command = said.splitlines()[-1].removeprefix("train it: ")
+    assert shlex.split(command)[4:] == ["--data", data, "--size", TEXT]
+    assert f"--data '{data}'" in command  # a shell takes ? and & for its own
 
 
 @pytest.mark.parametrize("name", ZOO)
