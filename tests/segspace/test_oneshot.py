@@ -88,6 +88,10 @@ def test_a_step_trains_drawn_networks_and_leaves_the_rest() -> None:
     assert 0 < len(moved) < len(before)
 
 
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_scores_are_of_extracted_and_calibrated_networks(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +123,16 @@ def test_scores_are_of_extracted_and_calibrated_networks(
     again = [line.split(",") for line in out.read_text().splitlines()[1:]]
     assert [row[:4] for row in again] == [row[:4] for row in rows]
     assert again[0] == rows[0]
+    words = ("rank", run, ARCHS[0], "--out", out)  # without the table its correlations stay
+    assert ended(oneshot.main, monkeypatch, *words) == 0
+    kept = json.loads(out.with_suffix(".json").read_text())
+    correlation = {name: about[name] for name in ("spearman", "kendall", "measured_networks")}
+    assert kept["networks"] == 4
+    assert kept == kept | correlation
+    with monkeypatch.context() as patch:
+        patch.setattr(oneshot, "_scored", interrupted)
+        assert ended(oneshot.main, monkeypatch, *words) == 130
+    assert json.loads(out.with_suffix(".json").read_text()) == kept
     words = ("rank", run, ARCHS[0], "--out", out, "--batches", 1)
     assert ended(oneshot.main, monkeypatch, *words) == 2
     assert "was made with another batches" in capsys.readouterr().err
