@@ -284,9 +284,13 @@ def _classes(asked: int, data: str) -> int:
     """Return the number of classes: what is asked for, else that of the data set or the generated scenes."""
     from segspace.datasets import open_dataset
 
-    if asked and not data:
-        return asked
     there = len(open_dataset(data or "streetscenes").classes)
+    if not data:
+        if 0 < asked < there:
+            raise ConfigError(
+                f"--classes {asked}: the drawn street scenes have {there} classes; give more, or --data"
+            )
+        return asked or there
     if asked not in (0, there):
         raise ConfigError(f"--classes {asked}: {data} has {there} classes")
     return there

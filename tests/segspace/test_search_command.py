@@ -196,6 +196,7 @@ def test_missing_pieces_are_measured_first(
         (["--runtime", "tpu"], "--runtime tpu"),
         (["--storage", "somewhere"], "expected sqlite:///FILE"),
         (["--data", "streetscenes:16x24?train=20", "--classes", "3"], "has 11 classes"),
+        (["--classes", "3"], "the drawn street scenes have 11 classes"),
         (["--data", "streetscenes:16x24?train=2"], "12 are needed"),
         (["--proxy", "3 + 4"], "constant"),
         (["--proxy", "latency_ms"], "measured on a device"),
