@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kendalltau, spearmanr
+from torch import Tensor
 
 from proxygraph.errors import ConfigError, ParseError
 from segspace import evaluate, oneshot
@@ -136,6 +137,21 @@ def test_scores_are_of_extracted_and_calibrated_networks(
     words = ("rank", run, ARCHS[0], "--out", out, "--batches", 1)
     assert ended(oneshot.main, monkeypatch, *words) == 2
     assert "was made with another batches" in capsys.readouterr().err
+
+
+def test_only_the_calibrating_pictures_are_decoded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, supernet = trained_supernet(run)
+    one, decoded, told = Pictures._one, list[int](), list[tuple[str, int, int]]()
+
+    def counted(self: Pictures, i: int) -> tuple[Tensor, Tensor]:
+        decoded.append(i)
+        return one(self, i)
+
+    dataset = open_dataset("streetscenes:16x24?train=40&val=1")
+    monkeypatch.setattr(Pictures, "_one", counted)
+    Judge(supernet, header, dataset, "val", 1, report=lambda *line: told.append(line))
+    assert len(decoded) <= 1 + 1 + 8  # of val; the first, for the size; one batch
+    assert told[-1] == ("decoding pictures", 8, 8)
 
 
 def test_interrupted_ranking_keeps_what_is_done(
