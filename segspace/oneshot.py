@@ -123,6 +123,7 @@ def rank(
     """
     import torch
 
+    from proxygraph.run import RunFolder
     from segspace.datasets import open_dataset
     from segspace.groundtruth import owned
     from segspace.resumable import check_device
@@ -139,7 +140,7 @@ def rank(
         raise ConfigError("no networks to score: name some, or give --table CSV")
     header, weights = trained_supernet(supernet)
     todo = [_parsed(text, weights.preset) for text in dict.fromkeys([*(archs or ()), *measured])]
-    data = data or json.loads((supernet / "config.json").read_text(encoding="utf-8"))["data"]
+    data = data or RunFolder(supernet).read("config.json")["data"]
     dataset = open_dataset(data)
     if dataset.classes != header.classes:
         raise ConfigError(f"{supernet}: trained for other classes than {dataset.name} has")

@@ -76,13 +76,12 @@ class Job:
         torch.set_num_threads(1)  # sums keep their order: a score does not depend on the machine's load
         dag = Dag.from_json(self.formula)
         space = Segmenters(self.preset, LatencyTable.load(self.table), self.size, self.classes)
-        space.table.calibration(self.size, self.classes)  # without one no cost is known: say so now
+        line = space.table.calibration(self.size, self.classes)  # without one no cost is known: say so now
         if self.data:
             batches = photographs(open_dataset(self.data), BATCHES, self.score_size)
         else:
             batches = scenes(BATCHES, self.score_size)
         scorer = Scorer(dag, partial(_network, self.classes, self.rules.seed), batches, segmentation_loss)
-        line = space.table.calibration(self.size, self.classes)
         config = {
             "space": f"rtseg:{self.preset}",
             "size": list(self.size),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,19 @@ def test_wrong_use(
     assert not (tmp_path / "no").exists()
     assert ended(evaluate.main, monkeypatch, run, "--data", DATA) == 2
     assert "supernet:rtseg:mini" in capsys.readouterr().err
+
+
+def test_damaged_files_beside_are_told(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    (other / "scores.json").write_text("{")
+    (other / "config.json").write_text("{")
+    words = ("rank", other, ARCHS[0], "--out", other / "scores.csv")
+    for more, name in (((), "config.json"), (("--data", DATA), "scores.json")):
+        assert ended(oneshot.main, monkeypatch, *words, *more) == 2
+        assert f"{name}: cannot be read" in capsys.readouterr().err
 
 
 def test_networks_of_another_kind_are_refused(run: Path, tmp_path: Path) -> None:
