@@ -104,6 +104,14 @@ def arguments(doc: str | None, parts: Sequence[str] = ()) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def written(path: Path | None, threads: int = 1) -> list[Row]:
+    """Return the rows that a file has already; none if another machine or other packages made them."""
+    if path is None or not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return list(found["rows"]) if found["environment"] == environment(threads) else []
+
+
 def write(path: Path | None, name: str, rows: Sequence[Row], threads: int = 1) -> None:
     """Write a result, ``{"name", "environment", "rows"}``, if there is a path."""
     if path is not None:

@@ -56,9 +56,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="(0 1 2)")
     parser.add_argument("--seconds", type=float, help="of every search (90)")
     parser.add_argument("--threads", type=int, default=2, help="of every search (2)")
+    add_places(parser)
+    parser.add_argument("--options", default="", help="more options for proxygraph.evolve, as one text")
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where runs are."""
     parser.add_argument("--work", type=Path, default=Path("runs/proxies"), help="where runs are kept")
     parser.add_argument("--variant", default="default", help="name of a set of --options, for ablations")
-    parser.add_argument("--options", default="", help="more options for proxygraph.evolve, as one text")
 
 
 # ---- the protocol ------------------------------------------------------------------------------------------
@@ -70,7 +75,7 @@ def rows(options: argparse.Namespace, report: Report) -> list[Row]:
     labels = options.labels or ([20] if quick else LABELS)
     seeds = options.seeds or ([0] if quick else SEEDS)
     seconds = options.seconds or (3.0 if quick else SECONDS)
-    folder = options.work / options.variant
+    folder = options.work / ("quick" if quick else options.variant)
     folder.mkdir(parents=True, exist_ok=True)
     problem, source = kept_problem(options.source, options.work, report)
     pairs = [(n, seed) for n in labels for seed in seeds]
@@ -87,7 +92,9 @@ def rows(options: argparse.Namespace, report: Report) -> list[Row]:
         elif (other := read(out / DONE)["options"]) != options.options:
             raise ConfigError(f"{out}: was run with the options {other!r}; choose another --variant")
     report("runs", len(pairs), len(pairs))
-    return rows_of([run for run in runs_of(folder) if run["data"] == problem.digest])
+    kept = [run for run in runs_of(folder) if run["problem"] != problem.name or run["data"] == problem.digest]
+    asked = [run for run in kept if run["labels"] in labels and run["seed"] in seeds]
+    return rows_of(newest([run for run in asked if run["seconds"] == seconds]))
 
 
 def kept_problem(source: str, work: Path, report: Report) -> tuple[Problem, str]:
@@ -104,8 +111,11 @@ def kept_problem(source: str, work: Path, report: Report) -> tuple[Problem, str]
     return problem, str(path)
 
 
-def searched(source: str, options: Sequence[str], out: Path) -> float:
-    """Run one search to its end, from where it was interrupted; return the CPU seconds it took this time."""
+def searched(source: str, options: Sequence[str], out: Path) -> float | None:
+    """Run one search to its end, from where it was interrupted.
+
+    Return the CPU seconds it took; None if it went on from an interrupted one, whose seconds are not known.
+    """
     resume = ["--resume"] if (out / "config.json").is_file() else []
     command = [sys.executable, "-m", "proxygraph.evolve", source, *options, "--out", str(out), *resume]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -113,7 +123,7 @@ def searched(source: str, options: Sequence[str], out: Path) -> float:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise ConfigError(f"the search in {out} ended with code {done.returncode}: {shlex.join(command)}")
-    return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
+    return None if resume else (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
 
 
 def judged(problem: Problem, n_train: int, seed: int, result: dict[str, Any]) -> dict[str, Any]:
@@ -122,9 +132,7 @@ def judged(problem: Problem, n_train: int, seed: int, result: dict[str, Any]) ->
     best = result["best"]
     scores = {"formula": exact_values(Dag.from_json(best["graph"]), problem.table, split.test)}
     scores |= learnt(problem, split, seed)
-    known = max(
-        result["baselines"], key=lambda one: (-one["train"]["invalid"], one["train"]["spearman"] or -1)
-    )
+    known = best_known(result["baselines"])
     proxy = parse(known["infix"], problem.table.leaves)
     scores["handmade"] = exact_values(proxy, problem.table, split.test)
     target = problem.target[split.test]
@@ -142,6 +150,20 @@ def judged(problem: Problem, n_train: int, seed: int, result: dict[str, Any]) ->
         "scatter": {"target": target.tolist(), "formula": finite_or_none(scores["formula"])},
         "formulas_scored": result["search"]["evaluated"],
     }
+
+
+def best_known(baselines: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the hand-made proxy undefined on the fewest training rows; of those, the best on them."""
+
+    def worth(one: dict[str, Any]) -> tuple[float, float]:
+        return -one["train"]["invalid"], _or_worst(one["train"]["spearman"])
+
+    return max(baselines, key=worth)
+
+
+def _or_worst(rho: float | None) -> float:
+    """Return a correlation, or less than any if it is undefined."""
+    return -2.0 if rho is None else rho
 
 
 def tested(scores: Floats, target: Floats) -> dict[str, Any]:
@@ -228,19 +250,32 @@ def learnt(problem: Problem, split: Split, seed: int) -> dict[str, Floats]:
 
 
 def runs_of(folder: Path) -> list[dict[str, Any]]:
-    """Return the finished runs of a folder."""
-    return [read(path) for path in sorted(folder.glob(f"*/{DONE}"))]
+    """Return the finished runs of a folder, the oldest first; the folder's name is their variant."""
+    paths = sorted(folder.glob(f"*/{DONE}"), key=lambda path: (path.stat().st_mtime_ns, path))
+    return [read(path) | {"variant": folder.name} for path in paths]
+
+
+def newest(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the runs on the data that each problem had last."""
+    data = {run["problem"]: run["data"] for run in runs}
+    return [run for run in runs if run["data"] == data[run["problem"]]]
+
+
+def of_rows(runs: Iterable[dict[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the runs that the rows of a result tell of, by labels and seed."""
+    keys = ("problem", "data", "labels", "seconds")
+    wanted = {(*(row[key] for key in keys), seed) for row in rows for seed in row["seeds"]}
+    found = [run for run in runs if (*(run[key] for key in keys), run["seed"]) in wanted]
+    return sorted(found, key=lambda run: (run["problem"], run["labels"], run["seconds"], run["seed"]))
 
 
 def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
     """Return one row per number of labels and engine, over the seeds."""
     found = []
     for problem, labels, seconds in sorted({(run["problem"], run["labels"], run["seconds"]) for run in runs}):
-        same = [
-            run
-            for run in runs
-            if (run["problem"], run["labels"], run["seconds"]) == (problem, labels, seconds)
-        ]
+        key = (problem, labels, seconds)
+        same = [run for run in runs if (run["problem"], run["labels"], run["seconds"]) == key]
+        same.sort(key=lambda run: run["seed"])
         for engine in ENGINES:
             tests = [run["test"][engine] for run in same]
             values = [test["spearman"] for test in tests if test["spearman"] is not None]
@@ -250,6 +285,8 @@ def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
                 "problem": problem,
                 "labels": labels,
                 "seconds": seconds,
+                "variant": same[0]["variant"],
+                "options": same[0]["options"],
                 "mean": float(np.mean(values)),
                 "seeds": [run["seed"] for run in same],
                 "spearman": [test["spearman"] for test in tests],
@@ -278,7 +315,7 @@ def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
 def used(runs: Iterable[dict[str, Any]], slack: float = 0.02) -> Iterator[Dag]:
     """Yield the good formulas of runs: those of the fronts that validate within `slack` of the winner."""
     for run in runs:
-        least = run["formula"]["validation"]["spearman"] - slack
+        least = _or_worst(run["formula"]["validation"]["spearman"]) - slack
         for one in run["front"]:
-            if (one["validation"]["spearman"] or -1.0) >= least:
+            if _or_worst(one["validation"]["spearman"]) >= least:
                 yield Dag.from_json(one["graph"])

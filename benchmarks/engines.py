@@ -69,8 +69,6 @@ def cpu() -> float:
 
 SEARCHED = 0.85
 """Share of the time that goes to the search; the rest is for the constants of its front."""
-OUR_SIZE = 30
-"""Most nodes of a formula while searching: the problems are not short, and others may write 50 or 100."""
 
 
 def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> Model:
@@ -78,7 +76,7 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
 
     No rows are held out: on a clean target all of them are worth more to the search than to the choice.
     """
-    from proxygraph.assemble import Settings, assembled
+    from proxygraph.assemble import SIZES, Settings, assembled
     from proxygraph.branches import without_idle_branches
     from proxygraph.canon import canonical
     from proxygraph.compact.forest import tree_length
@@ -94,7 +92,7 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
         return StatTable.from_columns(None, {f"x{k}": column for k, column in enumerate(X.T)})
 
     start, table, judge = cpu(), table_of(X), find_objective("r2")
-    islands = assembled(table, y, judge, Settings(seed=seed, max_size=OUR_SIZE, threads=threads))
+    islands = assembled(table, y, judge, Settings(seed=seed, max_size=SIZES["fit"], threads=threads))
     late = [lambda state, wall: cpu() - start >= SEARCHED * seconds]
     state = run(islands, Stop(settled=SETTLED), late).state
     rows, tuner = np.arange(len(y)), Tuner(table, y, judge, seed)

@@ -4,9 +4,9 @@
 
 A table of 500 rows and 5 columns. Distinct formulas scored per CPU second of the whole loop in one thread,
 once with everything switched off (one island, constants as they come) and once with each feature switched
-on; the searches take turns, a generation at a time, so that a slow minute hits all of them. ``share`` is the
-rate beside that of the plain search of the same objective. Features make formulas better, not more: fitting
-gives each formula its best constants, and limits refuse formulas before they are scored.
+on; the searches take turns of two seconds of CPU time, so that a slow minute hits all of them. ``share`` is
+the rate beside that of the plain search of the same objective. Features make formulas better, not more:
+fitting gives each formula its best constants, and limits refuse formulas before they are scored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CHECKPOINT_SECONDS = 5.0
 
 @dataclass
 class Running:
-    """A search on its way, and the rates of its generations."""
+    """A search on its way, and the rates of its turns."""
 
     search: Assembled
     callbacks: list[Callback] = field(default_factory=list)
@@ -109,7 +109,7 @@ def run(seconds: float, turns: int) -> list[Row]:
         base = running[f"{name.partition(',')[0]}, plain"]
         shares = np.array(one.rates[1:]) / np.array(base.rates[1:])
         more = {"share": float(np.median(shares)), "n_rows": len(target), "dtype": "float64"}
-        rows.append(row(name, one.rates[1:], unit="distinct formulas/s", **more))
+        rows.append(row(name, one.rates[1:], unit="distinct formulas/CPU s", **more))
     return rows
 
 

@@ -12,12 +12,11 @@ a busy one, but ``others`` says how many cores others used.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Row, environment, print_rows, row, write
+from benchmarks.common import Row, print_rows, row, write, written
 
 import numpy as np  # isort: skip
 
@@ -37,7 +36,7 @@ SIZE, CLASSES = (120, 160), 11
 def compare(
     engine: Runtime, calibrating: Sequence[Arch], unseen: Sequence[Arch], path: Path, rounds: int
 ) -> Check:
-    """Return how well a new table predicts the unseen networks."""
+    """Return how well a table, begun here or gone on from `path`, predicts the unseen networks."""
     table = open_table(path, engine)
     pieces = [s.piece for arch in (*calibrating, *unseen) for s in program(arch, SIZE, CLASSES).steps]
     table = add_pieces(table, path, engine, pieces, rounds=rounds, busy_ok=True)
@@ -65,15 +64,6 @@ def rows_of(report: Check, others: float) -> list[Row]:
     return rows
 
 
-def other_rows(path: Path | None, names: Sequence[str]) -> list[Row]:
-    """Return the rows of a result of this machine and these packages that are not of the named runtimes."""
-    if path is None or not path.is_file():
-        return []
-    found = json.loads(path.read_text(encoding="utf-8"))
-    same = found["environment"] == environment(1)
-    return [one for one in found["rows"] if same and one["engine"] not in names]
-
-
 def main() -> None:
     """Run, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -88,7 +78,7 @@ def main() -> None:
         n_calibrate + n_check, np.random.default_rng(0), size=SIZE, classes=CLASSES, strata=n_check // 3
     )
     names = options.runtime or RUNTIMES
-    rows = other_rows(options.json, names)
+    rows = [one for one in written(options.json) if one["engine"] not in names]
     for name in names:
         try:
             engine = runtime(name)

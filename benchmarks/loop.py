@@ -8,7 +8,8 @@ stage in one thread; gplearn's programs per second on the same rows, if it is in
 with about 70 layers and 512 samples per layer (7 million entries of each of four leaves): the search sees 64
 samples per layer, and sorts out on 16 what is hopeless, as ``proxygraph.evolve`` does. Only formulas with a
 leaf on the element or activation axis are counted there. Beside it what one eager torch evaluation per
-formula costs, of formulas from that very search, on 512, 64 and 16 samples.
+formula costs, of formulas from that very search, on 512, 64 and 16 samples. With --only the rows of the other
+half that FILE has stay, if they are of the same machine and packages.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from benchmarks.common import Row, arguments, print_rows, row, write
+from benchmarks.common import Row, arguments, print_rows, row, write, written
 
 import numpy as np  # isort: skip
 
@@ -348,11 +349,13 @@ def main() -> None:
     """Run, print, write."""
     parts = {"rows": on_rows, "networks": on_networks}
     options = arguments(__doc__, tuple(parts))
-    rows = []
+    rows: dict[str, list[Row]] = {name: [] for name in parts}
+    for one in written(options.json, THREADS) if options.only else []:
+        rows["networks" if one.get("problem") == "networks" else "rows"].append(one)
     for name, part in parts.items():
         if options.only in (None, name):
-            rows += part(options.quick)
-            write(options.json, "loop", rows, THREADS)
+            rows[name] = part(options.quick)
+            write(options.json, "loop", [one for some in rows.values() for one in some], THREADS)
 
 
 if __name__ == "__main__":

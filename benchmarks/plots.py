@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/performance.md and docs/regression.md, and fill in the tables of both,
+"""Draw the pictures of docs/performance.md and docs/regression.md, and fill in the tables of both.
 
     python benchmarks/plots.py
 

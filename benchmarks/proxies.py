@@ -2,7 +2,7 @@
 
     python benchmarks/proxies.py handmade CSV [--published CSV] [--camvid] [--quick] [--json FILE]
     python benchmarks/proxies.py discover SOURCE [--labels 50 100 400] [--seeds 0 1 2] [--seconds 90]
-    python benchmarks/proxies.py plots
+    python benchmarks/proxies.py plots [--work DIR] [--variant NAME]
 
 CSV holds the published results of the micro networks of TransNAS-Bench-101 (columns ``arch`` and the tasks').
 
@@ -14,7 +14,8 @@ first networks of a random order only (--dear).
 
 ``discover`` runs the protocol of docs/proxies.md: a search for every number of labels and seed, the winner
 chosen on validation, one look at the test rows, and baselines that learn from the same rows of the same
-leaves. Each finished run stays in --work and is not run again.
+leaves. Each finished run stays in --work and is not run again; the result has the runs of the asked labels,
+seeds and seconds, of every problem of the variant.
 
 ``plots`` draws the pictures and fills in the tables of docs/proxies.md.
 """
@@ -86,11 +87,17 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     two = parts.add_parser("discover", help="run the protocol")
     discovery.add_options(two)
     for part in (one, two):
-        part.add_argument("--quick", action="store_true", help="few networks, short runs, nothing kept")
-        part.add_argument("--json", type=Path, help="result file; by default in benchmarks/results")
-    parts.add_parser("plots", help="draw the pictures and fill in the tables of docs/proxies.md")
+        part.add_argument("--quick", action="store_true", help="few networks, short runs, no result file")
+        part.add_argument(
+            "--json",
+            type=Path,
+            help="result file; by default in benchmarks/results, but for --quick and variants",
+        )
+    three = parts.add_parser("plots", help="draw the pictures and fill in the tables of docs/proxies.md")
+    discovery.add_places(three)
     options = parser.parse_args(arguments)
-    if options.part != "plots" and options.json is None and not options.quick:
+    published = options.part == "handmade" or (options.part == "discover" and options.variant == "default")
+    if published and options.json is None and not options.quick:
         options.json = RESULTS / f"{options.part}.json"
     return options
 
@@ -101,7 +108,7 @@ def main() -> None:
     if options.part == "plots":
         from benchmarks import proxy_plots
 
-        proxy_plots.main()
+        proxy_plots.main(options.work, options.variant)
         return
     with reporting(console()) as report:
         rows = (

@@ -145,10 +145,12 @@ def discovery_table(rows: Sequence[Row]) -> str:
     body = []
     for r in sorted(rows, key=lambda r: (r["problem"], r["labels"], discovery.ENGINES.index(r["engine"]))):
         seen = f"{r['rows']['train']} + {r['rows']['validation']}"
-        low, high = min(r["spearman"]), max(r["spearman"])
-        line = [r["problem"], seen, NAMES[r["engine"]], f"{r['mean']:.3f} ({low:.3f}–{high:.3f})"]
-        line += [f"{np.mean(r['kendall']):.3f}", f"{np.mean(r['regret']):.2f}", f"{np.mean(r['better']):.1%}"]
-        body.append([*line, str(len(r["spearman"])), f"{r['n_rows']}"])
+        rho, tau = defined(r["spearman"]), defined(r["kendall"])
+        line = [r["problem"], seen, NAMES[r["engine"]], f"{r['mean']:.3f} ({min(rho):.3f}–{max(rho):.3f})"]
+        line += [f"{np.mean(tau):.3f}", f"{np.mean(r['regret']):.2f}", f"{np.mean(r['better']):.1%}"]
+        undefined = len(r["seeds"]) - len(rho)
+        seeds = f"{len(r['seeds'])} ({undefined} undefined)" if undefined else str(len(r["seeds"]))
+        body.append([*line, seeds, f"{r['n_rows']}"])
     head = [
         "problem",
         "labels (train + validation)",
@@ -161,17 +163,27 @@ def discovery_table(rows: Sequence[Row]) -> str:
     return table([*head, "seeds", "test rows"], body)
 
 
+def defined(values: Sequence[float | None]) -> list[float]:
+    """Return the values that are not None."""
+    return [v for v in values if v is not None]
+
+
+def _decimals(value: float | None, form: str = ".3f") -> str:
+    return "–" if value is None else format(value, form)
+
+
 def formulas_table(rows: Sequence[Row]) -> str:
     """Return the formulas that were found."""
     body = []
     for r in sorted((r for r in rows if r["engine"] == "formula"), key=lambda r: (r["problem"], r["labels"])):
         for i, seed in enumerate(r["seeds"]):
-            gap = r["validation"][i] - r["spearman"][i]
-            numbers = [f"{r['validation'][i]:.3f}", f"{r['spearman'][i]:.3f}", f"{gap:+.3f}"]
-            cpu = f"{r['cpu_seconds'][i] / 60:.1f}"
+            validation, test, cpu = r["validation"][i], r["spearman"][i], r["cpu_seconds"][i]
+            gap = None if validation is None or test is None else validation - test
+            numbers = [_decimals(validation), _decimals(test), _decimals(gap, "+.3f")]
+            numbers.append(_decimals(None if cpu is None else cpu / 60, ".1f"))
             text = r["formulas"][i].replace("|", "\\|")
             body.append(
-                [r["problem"], str(r["labels"]), str(seed), f"`{text}`", str(r["sizes"][i]), *numbers, cpu]
+                [r["problem"], str(r["labels"]), str(seed), f"`{text}`", str(r["sizes"][i]), *numbers]
             )
     head = ["problem", "labels", "seed", "formula", "size", "validation ρ", "test ρ", "gap", "CPU min"]
     return table(head, body)
@@ -187,8 +199,8 @@ def labels_picture(rows: Sequence[Row], problem: str) -> None:
             continue
         x, y = [r["labels"] for r in line], [r["mean"] for r in line]
         error = [
-            [m - min(r["spearman"]) for m, r in zip(y, line, strict=True)],
-            [max(r["spearman"]) - m for m, r in zip(y, line, strict=True)],
+            [max(0.0, m - min(defined(r["spearman"]))) for m, r in zip(y, line, strict=True)],  # rounding
+            [max(0.0, max(defined(r["spearman"])) - m) for m, r in zip(y, line, strict=True)],
         ]
         axis.errorbar(x, y, error, label=NAMES[engine], color=COLOURS[engine], marker="o", capsize=3)
     if problem == "transnas101":
@@ -214,7 +226,8 @@ def front_picture(runs: Sequence[Mapping[str, Any]], problem: str) -> None:
                 points = [(one["size"], one[part]["spearman"]) for one in run["front"]]
                 points = [p for p in points if p[1] is not None]
                 axis.plot(
-                    *zip(*points, strict=True),
+                    [p[0] for p in points],
+                    [p[1] for p in points],
                     color=colour,
                     marker=".",
                     linewidth=1,
@@ -239,7 +252,7 @@ def scatter_picture(runs: Sequence[Mapping[str, Any]], problem: str) -> None:
         order = np.argsort(np.argsort(scores[ok])) / max(1, ok.sum() - 1)
         axis.plot(order, target[ok], ".", color=COLOURS["formula"], markersize=4, alpha=0.6)
         rho = run["test"]["formula"]["spearman"]
-        axis.set_title(f"{n} labels, seed {run['seed']}: ρ {rho:.3f}", fontsize=9)
+        axis.set_title(f"{n} labels, seed {run['seed']}: ρ {_decimals(rho)}", fontsize=9)
         axis.set_xlabel("rank of the score (0 worst, 1 best)")
     axes[0][0].set_ylabel("mIoU after training, %")
     _save(figure, f"discovery_scatter_{problem}")
@@ -283,11 +296,12 @@ def main(work: Path = Path("runs/proxies"), variant: str = "default") -> None:
     plt.rcParams.update(
         {"svg.hashsalt": "proxygraph", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     )
-    rows, found, runs = (
-        plots.rows_of("handmade"),
-        plots.rows_of("discover"),
-        discovery.runs_of(work / variant),
-    )
+    rows, runs = plots.rows_of("handmade"), discovery.runs_of(work / variant)
+    if variant == "default":
+        found = plots.rows_of("discover")
+    else:  # of a variant there is no published result
+        found = discovery.rows_of(discovery.newest(runs))
+    runs = discovery.of_rows(runs, found)
     tables = {}
     if rows:
         tasks_picture(rows)

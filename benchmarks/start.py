@@ -26,8 +26,11 @@ import numpy as np  # isort: skip
 
 N_ROWS = 500
 COMMANDS = (
-    *(f"proxygraph.{name}" for name in ("evolve", "export", "score")),
-    *(f"segspace.{name}" for name in ("train", "evaluate", "export", "groundtruth", "latency")),
+    *(f"proxygraph.{name}" for name in ("evolve", "export", "report", "score")),
+    *(
+        f"segspace.{name}"
+        for name in ("train", "evaluate", "export", "groundtruth", "latency", "oneshot", "search")
+    ),
 )
 
 

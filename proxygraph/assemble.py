@@ -35,6 +35,10 @@ REMEMBERED: Final = 1 << 23
 """Keys of formulas remembered, on all islands together."""
 
 
+SIZES: Final = {"rank": 15, "fit": 30}
+"""Most nodes of a formula by default, for each kind of objective."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a user decides about a search.
@@ -65,7 +69,7 @@ class Settings:
     population: int | None = None
     islands: int = 4
     migration: Migration = field(default_factory=Migration)
-    max_size: int = 15
+    max_size: int = SIZES["rank"]
     ops: Sequence[str] | None = None
     constraints: Constraints = field(default_factory=Constraints)
     behaviour: Behaviour = field(default_factory=Behaviour)
@@ -109,10 +113,12 @@ class Recipe:
         """Return the search of one island; values take `memory` bytes, on each sample of the rows."""
         table, settings, objective = self.table, self.settings, self.objective
         ragged, behaviour = bool(table.offsets), settings.behaviour
+        # who names operators means them, with bends and levels too
+        smooth = objective.kind == "fit" and settings.constraints.ops is None
         fitting = settings.fit_constants and not ragged and objective.basis in ("r2", "mse", "pearson")
         return Search(
             replace(self.config, seed=self.seed(island)),
-            settings.ops or default_ops(table.leaves, smooth=objective.kind == "fit"),
+            settings.ops or default_ops(table.leaves, smooth=smooth),
             objective,
             Population(table, threads, memory),
             self.target,

@@ -74,8 +74,12 @@ def evolve(
         list[str] | None, typer.Option(help="A formula to start from, as text; may be repeated.")
     ] = None,
     max_size: Annotated[
-        int, typer.Option(help="Most nodes of a formula, sign, scale and offset included.")
-    ] = 15,
+        int | None,
+        typer.Option(
+            help="Most nodes of a formula, sign, scale and offset included; by default 30 for r2 and mse, "
+            "else 15."
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads for scoring; the result does not depend on it.")] = 2,
     dask: Annotated[
         str | None,
@@ -86,7 +90,12 @@ def evolve(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     operators: Annotated[
-        str | None, typer.Option(help="The only operators allowed: add,mul,log.", rich_help_panel=LIMITS)
+        str | None,
+        typer.Option(
+            help="The only operators allowed: add,mul,log; by default, for r2 and mse, none with bends or "
+            "levels such as abs and tanh.",
+            rich_help_panel=LIMITS,
+        ),
     ] = None,
     leaves: Annotated[
         str | None, typer.Option(help="The only columns or statistics allowed: x,y.", rich_help_panel=LIMITS)
@@ -161,6 +170,7 @@ def evolve(
 
     with in_one_go():
         load_without_blas()
+        from proxygraph.assemble import SIZES
         from proxygraph.conclude import announce, finished, store
         from proxygraph.objective import find_objective
         from proxygraph.problem import load_problem
@@ -205,7 +215,7 @@ def evolve(
         },
         "checkpoint_seconds": checkpoint_seconds,
         "population": population or (400 if problem.table.offsets else 1000),
-        "max_size": max_size,
+        "max_size": max_size or SIZES[judge.kind],
         "threads": threads,
         "problem": problem.name,
         "data": problem.digest,
@@ -386,7 +396,7 @@ def _loop(
     from proxygraph import watch
     from proxygraph.checkpoint import islands_from_json
     from proxygraph.display import watching
-    from proxygraph.loop import PERFECT, Stop, run
+    from proxygraph.loop import PERFECT, SETTLED, Stop, run
 
     state, spent = None, 0.0
     first = search.searches[0]
@@ -404,6 +414,7 @@ def _loop(
         seconds=settings["time_budget"],
         fitness=PERFECT if enough is None else enough,
         stagnation=settings["stagnation"],
+        settled=SETTLED if enough is None and judge.kind == "fit" else 0,
     )
     metric = judge.metric
     with ExitStack() as stack:

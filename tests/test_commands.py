@@ -166,7 +166,7 @@ def test_resume_goes_on_as_if_never_stopped(folder: Path) -> None:
         call("evolve", *common, "--out", "parts", "--resume", "--max-size", 9, cwd=folder),
         2,
         "max_size",
-        "15",
+        "30",
         "9",
     )
     refused(call("evolve", *common, "--out", "parts", cwd=folder), 2, "--resume", "parts")
@@ -288,7 +288,7 @@ def test_export_of_nothing_is_said_in_one_line(folder: Path) -> None:
     refused(call("export", "run", "--size", 99, cwd=folder), 2, "99", "sizes")
 
 
-@pytest.mark.parametrize("module", ["evolve", "export", "score"])
+@pytest.mark.parametrize("module", ["evolve", "export", "report", "score"])
 def test_help_shows_an_example(folder: Path, module: str) -> None:
     done = call(module, "--help", cwd=folder)
     assert done.returncode == 0

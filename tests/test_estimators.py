@@ -544,7 +544,7 @@ def test_a_ranker_takes_statistics_of_networks(tmp_path):
         ({"generations": None}, "would never end"),
         ({"time_budget": -1.0}, "time_budget=-1.0"),
         ({"population": 3}, "population=3"),
-        ({"max_size": None}, "max_size=None"),
+        ({"max_size": 1}, "max_size=1: a number from 2 on"),
         ({"operators": ["add", "plus"]}, "no operator named 'plus'"),
         ({"operators": "add"}, "not one text"),
         ({"leaves": ["x0", "x9"]}, "no leaf named 'x9'"),

@@ -11,6 +11,7 @@ import pytest
 
 from proxygraph.assemble import Settings, assembled
 from proxygraph.checkpoint import islands_from_json, islands_to_json
+from proxygraph.constraints import Constraints
 from proxygraph.errors import ConfigError
 from proxygraph.islands import Islands, IslandsState, Migration, island_seed
 from proxygraph.kernels.population import Population
@@ -161,3 +162,12 @@ def test_a_damaged_checkpoint(spoil):
     spoil(data)
     with pytest.raises(ConfigError, match="the checkpoint is damaged"):
         islands_from_json(data, search.searches[0].leaves, 3)
+
+
+@pytest.mark.parametrize("objective", ["r2", "spearman"])
+def test_operators_that_are_named_are_used(objective: str):
+    table = StatTable.from_columns(None, {"x": np.linspace(-2, 2, 30)})
+    named = ("add", "mul", "tanh", "abs")
+    settings = Settings(population=40, islands=1, constraints=Constraints(ops=named))
+    (search,) = assembled(table, np.tanh(table.columns["x"]), OBJECTIVES[objective], settings).searches
+    assert set(search.constraints.allowed_ops(search.ops)) == set(named)

@@ -45,7 +45,7 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         max_evaluations: int | None = None,
         population: int | None = None,
         islands: int | None = None,
-        max_size: int = 15,
+        max_size: int | None = None,
         max_depth: int | None = None,
         max_constants: int | None = None,
         parsimony: float | None = None,
@@ -224,7 +224,7 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         parameters = self.get_params(deep=False)
         return Plan(
             objective=self._judge(),
-            settings=searching(parameters, table, seed, effective_n_jobs(self.n_jobs)),
+            settings=searching(parameters, self._kind, table, seed, effective_n_jobs(self.n_jobs)),
             stop=stopping(parameters),
             simplify=self.simplify,
             callback=self.callback,

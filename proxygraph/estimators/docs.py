@@ -22,8 +22,9 @@ PARAMETERS: Final = """Parameters
     islands : int or None
         Parts of the population that evolve apart and exchange their best now and then; None: one for each 50
         formulas, at most 4. The result depends on it, but not on how many run at the same time.
-    max_size : int, default=15
-        Most nodes of a formula, sign, scale and offset included, as in all limits.
+    max_size : int or None
+        Most nodes of a formula, sign, scale and offset included, as in all limits; None: 30 to fit a
+        target, 15 to rank.
     max_depth, max_constants : int or None
         Most operators above one another; most constants.
     parsimony : float or None

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from proxygraph.assemble import Settings
+from proxygraph.assemble import SIZES, Settings
 from proxygraph.behaviour import Behaviour
 from proxygraph.constraints import Constraints, Units
 from proxygraph.estimators.formula import BadInput, refusing
@@ -19,8 +19,14 @@ from proxygraph.units import parse_unit
 
 Parameters = Mapping[str, Any]
 
-NEEDED: Final = {"max_size": 2}
-OPTIONAL: Final = {"parsimony": 0, "generations": 1, "time_budget": 0, "max_evaluations": 1, "population": 10}
+OPTIONAL: Final = {
+    "max_size": 2,
+    "parsimony": 0,
+    "generations": 1,
+    "time_budget": 0,
+    "max_evaluations": 1,
+    "population": 10,
+}
 OPTIONAL_WHOLE: Final = {"islands": 1, "max_depth": 0, "max_constants": 0}
 NETWORKS, ROWS = 400, 1000
 """Formulas alive by default."""
@@ -28,15 +34,15 @@ ISLANDS, EACH = 4, 50
 """Most islands by default, and formulas that one should have."""
 
 
-def searching(given: Parameters, table: StatTable, seed: int, threads: int) -> Settings:
-    """Return the settings of a search.
+def searching(given: Parameters, kind: str, table: StatTable, seed: int, threads: int) -> Settings:
+    """Return the settings of a search that is to "rank" or to "fit".
 
     Raises
     ------
     BadInput
         If a parameter cannot be used.
     """
-    for name, lowest in {**NEEDED, **OPTIONAL, **OPTIONAL_WHOLE}.items():
+    for name, lowest in {**OPTIONAL, **OPTIONAL_WHOLE}.items():
         _check_number(name, given[name], lowest)
     for name in ("operators", "leaves"):
         if isinstance(given[name], str):
@@ -62,7 +68,7 @@ def searching(given: Parameters, table: StatTable, seed: int, threads: int) -> S
         seed=seed,
         population=population,
         islands=given["islands"] or min(ISLANDS, max(1, int(population) // EACH)),
-        max_size=given["max_size"],
+        max_size=given["max_size"] or SIZES[kind],
         ops=operators,
         constraints=constraints,
         behaviour=behaviour,
@@ -73,7 +79,7 @@ def searching(given: Parameters, table: StatTable, seed: int, threads: int) -> S
 
 
 def _check_number(name: str, value: Any, lowest: int) -> None:
-    if value is None and name not in NEEDED:
+    if value is None:
         return
     kinds = (int, np.integer) if name in OPTIONAL_WHOLE else (int, float, np.number)
     if not isinstance(value, kinds) or not value >= lowest:

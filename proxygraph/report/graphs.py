@@ -43,13 +43,15 @@ def graph(dag: Dag, name: str) -> Markup:
         for text, axis in zip(texts, dag.axes, strict=True)
     ]
     drawing = layered([node.args for node in dag.nodes], widths, HEIGHT)
+    heads = {(user, slot): points[1][0] for user, slot, _, points in drawing.edges}
     edges = []
     for user, slot, _, points in drawing.edges:
         edges.append(tag("path", d=_curve(points), class_="edge"))
         node = dag.nodes[user]
         if len(node.args) > 1 and not OPS[node.name].commutative:
-            (x, y), (towards, _) = points[0], points[1]
-            side = -1 if towards < x or (towards == x and slot == 0) else 1
+            x, y = points[0]
+            # both may bend to one side, and meet where one argument is both: compared, not with x
+            side = -1 if (heads[user, slot], slot) < (heads[user, 1 - slot], 1 - slot) else 1
             edges.append(tag("text", str(slot + 1), x=x + 9.0 * side, y=y + 13.0, class_="slot middle"))
     nodes = []
     for i, (node, axis, text) in enumerate(zip(dag.nodes, dag.axes, texts, strict=True)):
@@ -85,7 +87,6 @@ def _curve(points: list[tuple[float, float]]) -> str:
     parts = [f"M{short(x)} {short(y)}"]
     for to_x, to_y in rest:
         middle = (y + to_y) / 2
-        bend = f"{short(x)} {short(middle)} {short(to_x)} {short(middle)}"
         bend = f"{short(x)} {short(middle)} {short(to_x)} {short(middle)}"
         parts.append(f"C{bend} {short(to_x)} {short(to_y)}")
         x, y = to_x, to_y

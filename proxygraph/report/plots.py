@@ -53,7 +53,7 @@ def front_plot(
     loss: bool = False,
     decimals: int = 3,
 ) -> tuple[Markup, int]:
-    """Return score against size (or another cost), and how many of the `others` lie too low to be drawn.
+    """Return score against size (or another cost), and how many of the scored `others` lie too low for it.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def front_plot(
     crowded = plot.x(closest) - plot.x(0.0) < 18.0
     axes = plot.axes(x_label, y_label, x_ticks=None if crowded else ticks)
     drawn = plot.svg(axes, *marks, name=name, class_="plot front", role="group")
-    return drawn, len(others) - len(near)
+    return drawn, sum(height(one.y["validation"]) is not None for one in others) - len(near)
 
 
 def _bands(places: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -299,7 +299,7 @@ def line_plot(
 def sparkline(x: Sequence[float], y: Sequence[float | None], low: float, high: float, most: float) -> Markup:
     """Return a small line on given ranges, so that several can be compared."""
     across = Scale(0.0, most, 4.0, 116.0)
-    up = Scale(low, high if high > low else low + 1.0, 30.0, 4.0)
+    up = Scale(low, high if high > low else low + max(1.0, abs(low)), 30.0, 4.0)
     points = [(across(a), up(b)) for a, b in zip(x, y, strict=True) if b is not None]
     ends = tag("circle", cx=points[-1][0], cy=points[-1][1], r=2.5, class_="dot validation") if points else ""
     return tag(

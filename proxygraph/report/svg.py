@@ -17,6 +17,8 @@ WIDTH: Final = 440.0
 """Width of a plot in its own units, which are pixels on a narrow screen."""
 LETTER: Final = 7.2
 """Width of a character of the labels, on the safe side."""
+_FARTHEST: Final = 1e300
+"""Values beyond are drawn here: differences and margins of them must not overflow."""
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
@@ -76,6 +78,7 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Return the place of a value."""
+        value = min(max(value, 1 / _FARTHEST if self.log else -_FARTHEST), _FARTHEST)
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
@@ -86,8 +89,10 @@ class Scale:
             first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
             every = max(1, math.ceil((last - first + 1) / most))
             if last - first < 2:  # few powers of ten: twos and fives between them
-                near = [m * 10.0**k for k in range(first - 1, last + 1) for m in (1, 2, 5)]
-                return [v for v in near if low <= v <= high]
+                near = [m * 10.0**k for k in range(first - 1, last + 1) for m in range(1, 10)]
+                inside = [v for v in near if low <= v <= high]
+                rounder = [v for v in inside if f"{v:e}"[0] in "125"]
+                return rounder if len(rounder) > 1 else inside
             return [10.0**k for k in range(first, last + 1, every)]
         span = high - low
         power = 10.0 ** math.floor(math.log10(span / most))
@@ -99,12 +104,17 @@ class Scale:
         cls, values: Iterable[float], start: float, end: float, *, margin: float = 0.06, log: bool = False
     ) -> Scale:
         """Return a scale that holds the values and some room; one that means something if all are equal."""
-        finite = [v for v in values if math.isfinite(v)]
+        least = 1 / _FARTHEST if log else -_FARTHEST
+        finite = [min(max(v, least), _FARTHEST) for v in values if math.isfinite(v)]
         if log and finite:
             low, high = math.log10(min(finite)), math.log10(max(finite))
             room = max(margin * (high - low), 0.15)
-            return cls(10 ** (low - room), 10 ** (high + room), start, end, log=True)
+            farthest = math.log10(_FARTHEST) + 1.0
+            low, high = max(low - room, -farthest), min(high + room, farthest)
+            return cls(10**low, 10**high, start, end, log=True)
         low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+        if high - low <= max(1e-12 * max(abs(low), abs(high)), 1 / _FARTHEST):  # no ticks fit between them
+            low = high = (low + high) / 2 if max(abs(low), abs(high)) > 1 / _FARTHEST else 0.0
         room = margin * (high - low) or 0.5 * abs(high) or 1.0
         return cls(low - room, high + room, start, end)
 

@@ -27,7 +27,9 @@ from proxygraph.zoo import ZOO
 DIGITS: Final = 4
 """Of constants where a formula is set; copies have all."""
 MOST_DOTS: Final = 300
-"""Rows drawn in a scatter plot; more would hide each other and make the page heavy."""
+"""About so many rows are drawn in a scatter plot; more would hide each other and make the page heavy."""
+LEAST_DOTS: Final = 20
+"""Of every part of the split, however small its share."""
 AXES: Final[tuple[Axis, ...]] = ("element", "activation", "layer", "row")
 NAMES: Final[Mapping[str, str]] = {
     "spearman": "Spearman correlation",
@@ -90,7 +92,8 @@ def _run(run: Run, id: str) -> dict[str, Any]:
     formulas = [_formula(one, names[one.name], run, decimals, dots) for one in run.formulas]
     by_name = {one.name: shown for one, shown in zip(run.formulas, formulas, strict=True)}
     search, problem = run.result["search"], run.result["problem"]
-    front, far = _front(run, names, decimals)
+    front, below = _front(run, names, decimals)
+    unscored = sum(one.reports["validation"][run.metric] is None for one in run.baselines)
     gallery = [by_name[one.name] for one in (run.best, *run.baselines)]
     return {
         "id": id,
@@ -103,7 +106,7 @@ def _run(run: Run, id: str) -> dict[str, Any]:
         "sentence": _sentence(run, decimals),
         "facts": _facts(run),
         "front_plot": front,
-        "far": f"{far} of them lie below the plot." if far else "",
+        "far": far_sentence(below, unscored),
         "best": by_name[run.best.name],
         "front": [by_name[one.name] for one in run.front],
         "baselines": [by_name[one.name] for one in run.baselines],
@@ -266,7 +269,7 @@ def _inline(content: str) -> Markup:
 
 
 def _front(run: Run, names: Mapping[str, str], decimals: int) -> tuple[Markup, int]:
-    """Return the plot of the front, and how many baselines it leaves out."""
+    """Return the plot of the front, and how many baselines lie below it."""
 
     def choice(one: Formula) -> Choice:
         scores = {part: one.reports[part][run.metric] for part in PARTS}
@@ -286,6 +289,13 @@ def _front(run: Run, names: Mapping[str, str], decimals: int) -> tuple[Markup, i
     )
 
 
+def far_sentence(below: int, unscored: int) -> str:
+    """Say which of what the front is compared with are not drawn; nothing if all are."""
+    counts = ((below, "lies", "lie", "below the plot"), (unscored, "has", "have", "no validation score"))
+    parts = [f"{n} of them {one if n == 1 else many} {what}" for n, one, many, what in counts if n]
+    return f"{', '.join(parts)}." if parts else ""
+
+
 def _on_losses(run: Run) -> bool:
     """Whether the scores are so near to 1 that only a logarithm of what is missing tells them apart."""
     values = [v for one in run.front if (v := one.reports["train"][run.metric]) is not None]
@@ -302,7 +312,7 @@ def _dots(run: Run) -> list[int] | None:
     chosen: list[int] = []
     for part in PARTS:
         members = [k for k, p in enumerate(run.scores.parts) if p == part]
-        count = max(min(len(members), 20), len(members) * MOST_DOTS // n)
+        count = max(min(len(members), LEAST_DOTS), len(members) * MOST_DOTS // n)
         chosen += [members[int(i * len(members) / count)] for i in range(count)]
     return chosen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -211,6 +212,58 @@ def test_every_run_is_made_once(tmp_path: Path, no_search: list[list[str]]) -> N
         discovery.rows(protocol(tmp_path, options=""), silent)
 
 
+def test_the_result_has_every_problem_and_only_what_was_asked_for(
+    tmp_path: Path, no_search: list[list[str]]
+) -> None:
+    problem = small_problem()
+    paths = {}
+    for name, offset in (("one", 0.0), ("two", 0.0), ("two", 1.0)):  # the data of the second one changes
+        paths[name, offset] = tmp_path / f"{name}{offset:g}.safetensors"
+        target = problem.target + offset
+        Problem(name, problem.table, target, "miou", problem.groups).save(paths[name, offset])
+    for path in paths.values():
+        rows = discovery.rows(protocol(tmp_path, source=str(path)), silent)
+    assert {row["problem"] for row in rows} == {"one", "two"}
+    assert {row["data"] for row in rows if row["problem"] == "two"} == {Problem.load(path).digest}
+    assert {(row["variant"], row["options"]) for row in rows} == {("default", "--max-size 9")}
+    discovery.rows(protocol(tmp_path, source=str(path), seconds=1.0, seeds=[7], labels=[16]), silent)
+    assert discovery.rows(protocol(tmp_path, source=str(path)), silent) == rows
+    quick = protocol(tmp_path, source=str(path), quick=True, options="", labels=None, seeds=None)
+    discovery.rows(quick, silent)
+    assert len(list((tmp_path / "work" / "quick").iterdir())) == 1
+    assert discovery.rows(protocol(tmp_path, source=str(path)), silent) == rows
+    runs = discovery.runs_of(tmp_path / "work" / "default")
+    assert len(runs) == 13
+    assert len(discovery.of_rows(runs, rows)) == 8
+
+
+def test_seconds_of_a_search_that_went_on_are_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(discovery.subprocess, "run", run)
+    seconds = discovery.searched("x", [], tmp_path)
+    assert seconds is not None
+    assert seconds >= 0
+    (tmp_path / "config.json").write_text("{}")
+    assert discovery.searched("x", [], tmp_path) is None
+    assert ["--resume" in command for command in commands] == [False, True]
+
+
+def test_the_hand_made_proxy_to_beat() -> None:
+    def entry(name: str, invalid: int, rho: float | None) -> dict[str, Any]:
+        return {"name": name, "train": {"invalid": invalid, "spearman": rho}}
+
+    baselines = [entry("low", 0, -0.5), entry("zero", 0, 0.0), entry("flat", 0, None), entry("part", 1, 0.9)]
+    assert discovery.best_known(baselines)["name"] == "zero"
+    assert discovery.best_known(baselines[2:])["name"] == "flat"
+
+
 def test_the_good_formulas_of_runs() -> None:
     table = small_problem().table
     one = {"graph": parse("sum(macs)", table.leaves).to_json(), "validation": {"spearman": 0.80}}
@@ -227,6 +280,10 @@ def test_options() -> None:
     options = proxies.options_of(["discover", "streetscenes", "--labels", "50"])
     assert options.json.name == "discover.json"
     assert proxies.options_of(["handmade", "x.csv", "--quick"]).json is None
+    assert proxies.options_of(["handmade", "x.csv"]).json.name == "handmade.json"
+    assert proxies.options_of(["discover", "streetscenes", "--variant", "small"]).json is None
+    options = proxies.options_of(["plots", "--work", "there", "--variant", "small"])
+    assert (options.work, options.variant) == (Path("there"), "small")
 
 
 def test_tables_are_filled_and_others_left() -> None:
@@ -240,6 +297,9 @@ def test_pictures_and_page(
     from benchmarks import proxy_plots
 
     found = discovery.rows(protocol(tmp_path), silent)
+    best = next(row for row in found if row["engine"] == "formula")
+    best["spearman"][0] = best["kendall"][0] = None  # as of a formula that is constant on the test rows
+    best["cpu_seconds"][1], best["mean"] = None, best["spearman"][1]
     target = np.arange(50.0)
     scores = {name: target + RNG.normal(scale=20, size=50) for name in ("snip", "jacov")}
     rows = [
@@ -257,6 +317,9 @@ def test_pictures_and_page(
     page = (tmp_path / "proxies.md").read_text()
     assert "| snip | 50 |" in page
     assert "`sum(macs)`" in page
+    assert " | 2 (1 undefined) | " in page
+    assert "| 0.900 | – | – | 0.2 |" in page
+    assert re.search(r"\| 0\.900 \| 0\.\d+ \| [+-]0\.\d+ \| – \|", page)
     assert {path.stem for path in (tmp_path / "images").iterdir()} == {
         "proxies_tasks",
         *(f"discovery_{what}_small" for what in ("labels", "front", "scatter", "uses")),

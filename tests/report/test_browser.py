@@ -213,6 +213,16 @@ def test_another_run_is_chosen_in_the_table(opened):
     assert [one.get_attribute("data-run") for one in find(driver, "[data-run][aria-current]")] == ["r1"]
 
 
+def test_the_skip_link_keeps_the_run_that_is_shown(opened):
+    driver = opened("both.html")
+    find(driver, "[data-run=r1]")[0].click()
+    driver.execute_script("document.querySelector('a[href=\"#main\"]').click()")
+    # the event of the new address comes later than the click
+    driver.execute_async_script("setTimeout(arguments[0], 50)")
+    assert driver.execute_script("return location.hash") == "#main"
+    assert [one.is_displayed() for one in find(driver, ".run")] == [False, True]
+
+
 @pytest.mark.parametrize("name", ["nets.html", "table.html", "both.html"])
 def test_nothing_is_wider_than_a_phone(opened, name):
     driver = opened(name, width=375)

@@ -14,7 +14,7 @@ import pytest
 
 from proxygraph.dag import Dag, Node
 from proxygraph.errors import BackendUnavailable, ConfigError
-from proxygraph.infix import text
+from proxygraph.infix import parse, text
 from proxygraph.latex import latex
 from proxygraph.leaves import Leaf
 from tests.report.making import NETWORK_FORMULAS, columns, make_run, networks
@@ -23,9 +23,11 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("latex2mathml", reason="latex2mathml is not installed")
 
 from proxygraph.report.__main__ import report
-from proxygraph.report.plots import scatter
+from proxygraph.report.graphs import graph
+from proxygraph.report.plots import Choice, front_plot, scatter, sparkline
 from proxygraph.report.runs import read_run
 from proxygraph.report.svg import Scale, apart, number, tick_text
+from proxygraph.report.view import far_sentence
 
 EVIL = """</script><img src=x onerror="alert(1)">'{{ 7*7 }}&"""
 VOID = {"meta", "img", "br", "link", "input"}
@@ -325,6 +327,47 @@ def test_numbers_and_ticks():
     assert tick_text(-0.5, [-1.0, -0.5, 0.0]) == "−0.5"
     assert tick_text(2e7, [0.0, 1e7, 2e7]) == "2e7"
     assert apart([10.0, 11.0, 50.0], 10.0, 0.0, 100.0) == pytest.approx([5.5, 15.5, 50.0])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1 - 2**-53, 1.0, 1.0], [-1e308, 1e308], [1.7e308, 1.0], [3.0, 3.0 + 1e-15], [0.0, 0.0], [5e-324, 0.0]],
+)
+def test_values_at_the_edge_of_what_floats_tell_apart_have_a_place(values):
+    scale = Scale.around(values, 0.0, 100.0)
+    assert all(0 <= scale(v) <= 100 for v in values)
+    assert 1 <= len(ticks := scale.ticks()) <= 7
+    assert len({tick_text(v, ticks) for v in ticks}) == len(ticks)
+    assert "nan" not in str(sparkline([1, 2], [values[0]] * 2, values[0], values[0], 2))
+    logarithmic = Scale.around([abs(v) or 5e-324 for v in values], 0.0, 100.0, log=True)
+    assert all(0 <= logarithmic(abs(v) or 5e-324) <= 100 for v in values)
+    assert logarithmic.ticks()
+
+
+def test_crosses_that_are_not_drawn_are_counted_by_reason():
+    def choice(id, validation, x=3.0):
+        return Choice(id, id, x, {"train": validation, "validation": validation, "test": validation})
+
+    front = [choice("f0", 0.8, 1.0), choice("f1", 0.9)]
+    others = [choice("near", 0.85), choice("low", -0.9), choice("undefined", None)]
+    drawn, below = front_plot(front, others, x_label="nodes", y_label="rho", name="n")
+    assert below == 1
+    assert re.findall(r'data-mark="(\w+)"', drawn) == ["near"]
+    assert far_sentence(1, 0) == "1 of them lies below the plot."
+    assert far_sentence(2, 1) == "2 of them lie below the plot, 1 of them has no validation score."
+    assert far_sentence(0, 2) == "2 of them have no validation score."
+    assert far_sentence(0, 0) == ""
+
+
+@pytest.mark.parametrize(
+    "formula", ["(a+b)*((a-b)*(c+exp(b)*a))", "a - b", "exp(a) / a", "(a - b) / (b - a)"]
+)
+def test_the_numbers_of_two_arguments_stand_on_either_side(formula):
+    dag = parse(formula, {name: Leaf(name, axis="row") for name in "abc"})
+    numbers = re.findall(r'<text x="(\S+)" y="(\S+)" class="slot middle">([12])</text>', graph(dag, "g"))
+    ordered = [node for node in dag if node.kind == "op" and node.name in ("sub", "div")]
+    assert len(numbers) == 2 * len(ordered)
+    assert len({(x, y) for x, y, _ in numbers}) == len(numbers)
 
 
 def test_a_few_wild_scores_do_not_squeeze_the_others():

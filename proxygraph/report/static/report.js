@@ -55,7 +55,7 @@
   function follow() {
     const target = document.getElementById(location.hash.slice(1));
     const run = target?.closest(".run");
-    showRun((run ?? runs[0])?.id);
+    if (run || !runs.some((one) => one.hidden)) showRun((run ?? runs[0])?.id); // #main leaves the run shown
     if (target?.matches(".formula")) choose(target.id, { address: false });
   }
   addEventListener("hashchange", follow);
