@@ -143,6 +143,8 @@ def train_all(
 @contextmanager
 def owned(out: Path, settings: dict[str, Any]) -> Iterator[None]:
     """Hold the table for this process; refuse one that was made with other settings."""
+    from proxygraph.run import RunFolder
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         lock = (out.parent / f".{out.name}.lock").open("w")
@@ -157,7 +159,7 @@ def owned(out: Path, settings: dict[str, Any]) -> Iterator[None]:
         if out.exists() and not beside.exists():
             raise ConfigError(f"{out}: exists without its {beside.name}; give another --out")
         if beside.exists():
-            stored = json.loads(beside.read_text(encoding="utf-8")).get("settings")
+            stored = RunFolder(out.parent).read(beside.name).get("settings")
             if stored != settings:
                 names = sorted(k for k in settings if (stored or {}).get(k) != settings[k])
                 raise ConfigError(f"{out}: was made with another {', '.join(names)}; give another --out")

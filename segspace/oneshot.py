@@ -123,6 +123,7 @@ def rank(
     """
     import torch
 
+    from proxygraph.run import RunFolder
     from segspace.datasets import open_dataset
     from segspace.groundtruth import owned
     from segspace.resumable import check_device
@@ -139,7 +140,7 @@ def rank(
         raise ConfigError("no networks to score: name some, or give --table CSV")
     header, weights = trained_supernet(supernet)
     todo = [_parsed(text, weights.preset) for text in dict.fromkeys([*(archs or ()), *measured])]
-    data = data or json.loads((supernet / "config.json").read_text(encoding="utf-8"))["data"]
+    data = data or RunFolder(supernet).read("config.json")["data"]
     dataset = open_dataset(data)
     if dataset.classes != header.classes:
         raise ConfigError(f"{supernet}: trained for other classes than {dataset.name} has")
@@ -152,7 +153,8 @@ def rank(
     }
     with owned(out, settings), reporting(console()) as report:
         judge = Judge(weights.to(device), header, dataset, split, batches, device=device, report=report)
-        _describe(out, settings, dataset, [], None)  # a table without it is refused by the next run
+        if not out.with_suffix(".json").exists():
+            _describe(out, settings, dataset, [], None)  # a table without it is refused by the next run
         rows = _scored(judge, todo, out, dataset, report)
         found = agreement(rows, measured)
         _describe(out, settings, dataset, rows, found)
@@ -231,9 +233,17 @@ def _scored(judge: Judge, archs: Sequence[Arch], out: Path, dataset: Dataset, re
 def _describe(
     out: Path, settings: Mapping[str, Any], dataset: Dataset, rows: Sequence[Row], found: RankReport | None
 ) -> None:
-    """Write what a reader of the scores must know, beside them."""
+    """Write what a reader of the scores must know, beside them; correlations stay until there are others."""
     from proxygraph.run import RunFolder, environment
 
+    folder, beside = RunFolder(out.parent), out.with_suffix(".json")
+    before = folder.read(beside.name) if beside.exists() else {}
+    correlation = (
+        {name: before.get(name) for name in ("spearman", "kendall")}
+        | {"measured_networks": before.get("measured_networks", 0)}
+        if found is None
+        else {"spearman": found.rho, "kendall": found.tau_b, "measured_networks": found.n_used}
+    )
     about = {
         "what": "one-shot mIoU (percent): weights of a supernet, batch normalisation calibrated",
         "made_by": "python -m segspace.oneshot rank",
@@ -242,12 +252,10 @@ def _describe(
         "protocol": f"{dataset.protocol}; {settings['split']}, whole picture, single scale",
         "networks": len(rows),
         "cpu_seconds_per_network": round(sum(row.seconds for row in rows) / max(1, len(rows)), 2),
-        "spearman": None if found is None else found.rho,
-        "kendall": None if found is None else found.tau_b,
-        "measured_networks": 0 if found is None else found.n_used,
+        **correlation,
         "environment": environment(1),
     }
-    RunFolder(out.parent).write(out.with_suffix(".json").name, json.dumps(about, indent=2) + "\n")
+    folder.write(beside.name, json.dumps(about, indent=2) + "\n")
 
 
 def _word(value: float | None) -> str:

@@ -123,6 +123,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
 def _restore(folder: RunFolder, header: Header, training: Training) -> None:
     """Bring a training to where its run's checkpoint is; without one it begins anew."""
     if not (folder.path / NAME).exists():
+        folder.trim_journal(0)  # of a run that died before its first checkpoint
         return
     stored, tensors = read_checkpoint(folder.path)
     if (stored.arch, stored.steps, stored.classes) != (header.arch, header.steps, header.classes):

@@ -114,10 +114,15 @@ class Judge:
         self.supernet, self.header, self.device = supernet, header, device
         self._size = header.recipe.size
         self._judged_on = Pictures(dataset.split(split), lambda _: self._size, report=report)
-        train = Pictures(dataset.split("train"), lambda _: self._size, lambda _: self._size, report=report)
+        # memory 0: only the pictures that calibrate are decoded
+        train = Pictures(dataset.split("train"), lambda _: self._size, lambda _: self._size, memory=0)
         n = min(len(train), batches * CALIBRATION_BATCH)
         chosen = np.linspace(0, len(train) - 1, n).round().astype(int)
-        self._seen = [train[int(i)][0] for i in chosen]
+        self._seen = []
+        for k, i in enumerate(chosen.tolist(), start=1):
+            self._seen.append(train[i][0])
+            if report is not None:
+                report("decoding pictures", k, n)
 
     def row(self, arch: Arch) -> Row:
         """Return what a network reaches with the shared weights, its normalisation calibrated."""

@@ -29,6 +29,9 @@ from proxygraph.stats.sampling import prefix
 from proxygraph.table import StatTable
 from proxygraph.torch_source import formula_python
 from proxygraph.zoo import ZOO
+from segspace.batches import scenes
+from segspace.losses import segmentation_loss
+from segspace.models import build as build_segmenter
 from segspace.transnas101 import Arch, build
 from tests.stats.networks import blocky, labels, maps, odd, odd_loss, plain
 from tests.strategies import formula_of, op_cases, random_dag, random_table
@@ -130,6 +133,13 @@ def test_a_segmentation_network_with_dead_layers(formula):
     assert str(arch.live()) == "64-41414-0_00_300"
     model = build(arch, classes=5, width=4)
     got, want = both(formula, model, maps(2, images=2, side=64), nn.functional.cross_entropy)
+    assert np.isfinite(want)
+    assert got == pytest.approx(want, rel=TOLERANCE)
+
+
+def test_blocks_that_take_the_picture():
+    model, batch = build_segmenter("rtseg:tiny:c2-C2z3D4-i1", 11, seed=0), scenes((2, 1), (32, 48))
+    got, want = both("trainability", model, batch, segmentation_loss)
     assert np.isfinite(want)
     assert got == pytest.approx(want, rel=TOLERANCE)
 

@@ -108,7 +108,9 @@ class Network:
     @cached_property
     def blocks(self) -> list[tuple[Tensor | None, Tensor]]:
         """Input and output of the backbone's blocks on the first batch, in the order they ran."""
-        return block_maps(self.model, self.batches[0][0])
+        x = self.batches[0][0]
+        # a block that takes the picture itself has a Jacobian, too
+        return block_maps(self.model, x.clone().requires_grad_() if x.is_floating_point() else x)
 
     @cached_property
     def first_codes(self) -> list[Tensor]:

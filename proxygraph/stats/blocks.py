@@ -94,9 +94,12 @@ def jacobian_score(signs: Tensor, pulled: Tensor) -> float | None:
     Returns
     -------
     float or None
-        At most 0. None where the block enlarges its map, or the sizes do not divide. A block that hands on
-        its input counts like one that hands on nothing; AZ-NAS says minus infinity.
+        At most 0. None where the block enlarges its map, the sizes do not divide, or a map becomes a vector
+        or the reverse. A block that hands on its input counts like one that hands on nothing; AZ-NAS says
+        minus infinity.
     """
+    if signs.dim() != pulled.dim() or len(signs) != len(pulled):
+        return None
     if signs.dim() == 4:
         step = pulled.shape[2] // signs.shape[2]
         if step < 1 or pulled.shape[2:] != (signs.shape[2] * step, signs.shape[3] * step):

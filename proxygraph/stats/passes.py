@@ -20,8 +20,8 @@ from proxygraph.stats.subject import first_tensor
 _LABELLED = frozenset({"g", "g_mean", "g_std", "da", "fisher"})
 _OVER_BATCHES = frozenset({"g", "g_mean", "g_std"})
 _SUMMED = frozenset({"gv", "jacov", "live"})
-_AT_INPUT = frozenset({"jacov", "receptive"})
-_GRADED = _LABELLED | _SUMMED | _AT_INPUT | {"trainability"}
+_AT_INPUT = frozenset({"jacov", "receptive", "trainability"})
+_GRADED = _LABELLED | _SUMMED | _AT_INPUT
 _CODED = frozenset({"nwot_total", "swap"})
 
 

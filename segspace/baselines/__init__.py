@@ -1,7 +1,8 @@
 """Hand-made real-time segmenters that a found one is compared with, written from their papers.
 
-``enet``, ``fastscnn``, ``bisenetv2:WIDTH`` and ``ddrnet:WIDTH`` are texts that every command takes where it
-takes an arch. WIDTH scales all channels; 1 is the published network. All take images of any size (N, 3, H, W)
+``enet``, ``fastscnn``, ``bisenetv2:WIDTH`` and ``ddrnet:WIDTH`` are texts that ``segspace.train``,
+``segspace.export`` and ``segspace.latency measure`` take in place of an arch; ``segspace.evaluate`` takes
+their runs. WIDTH scales all channels; 1 is the published network. All take images of any size (N, 3, H, W)
 and give logits (N, classes, H, W); heads that only help training are left out. They are trained by the recipe
 of all networks here, not by those of the papers.
 """

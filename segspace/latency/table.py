@@ -27,8 +27,9 @@ Size = tuple[int, int]
 Statistic = Literal["median", "p10", "min"]
 STATISTICS: tuple[Statistic, ...] = ("median", "p10", "min")
 DEFAULT_STATISTIC: Statistic = "p10"
-FORMAT = "segspace latency table 1"
+FORMAT = "segspace latency table 2"  # goes up when pieces or the reference kernel are measured otherwise
 LEAST_NETWORKS = 4  # of a calibration
+LEAST_SLOPE = 1e-6  # of a calibration; what is flat comes out as a rounding error
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,10 @@ class LatencyTable:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data["format"] != FORMAT:
-                raise ConfigError(f"{path}: format {data['format']!r}, expected {FORMAT!r}")
+                raise ConfigError(
+                    f"{path}: format {data['format']!r}, expected {FORMAT!r}, which is measured otherwise: "
+                    "measure again into another --table"
+                )
             parts = [{k: _record(v) for k, v in data[name].items()} for name in ("pieces", "networks")]
             return cls(Setting(**data["setting"]), *parts)
         except FileNotFoundError:
@@ -300,7 +304,8 @@ class LatencyTable:
         Raises
         ------
         ConfigError
-            If fewer than four measured networks have this size and number of classes.
+            If fewer than four measured networks have this size and number of classes, or their latencies
+            do not grow with the sums.
         """
         key = (size, classes, statistic)
         if key not in self._calibrations:
@@ -313,7 +318,15 @@ class LatencyTable:
                 )
             sums = [self.predict(a, size, classes, statistic=statistic, calibrated=False) for a in archs]
             records = (self.networks[network_key(a, size, classes)] for a in archs)
-            self._calibrations[key] = _fitted(sums, [getattr(one, statistic) for one in records])
+            line = _fitted(sums, [getattr(one, statistic) for one in records])
+            if not line.slope > LEAST_SLOPE:
+                raise ConfigError(
+                    f"the latencies of {line.n} measured networks of {size[0]}x{size[1]} and {classes} "
+                    f"classes do not grow with the sums of their pieces (slope {line.slope:.3g}): the "
+                    "networks are too alike, or the machine was busy; measure more with: "
+                    f"{self._build_command(size, classes)} --networks {2 * line.n}"
+                )
+            self._calibrations[key] = line
         return self._calibrations[key]
 
     def measured(self, size: Size, classes: int) -> list[Arch]:

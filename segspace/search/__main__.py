@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -98,7 +99,7 @@ def search(
         screen.print(f"stopped; the same command goes on from {job.study!r} in its database")
         raise SystemExit(130)  # typer.Exit would be taken for a failure
     if chosen is not None:
-        given = f" --data {data}" if data else ""
+        given = f" --data {shlex.quote(data)}" if data else ""
         screen.print(f"train it: python -m segspace.train {chosen.arch}{given} --size {size}", soft_wrap=True)
 
 
@@ -145,7 +146,7 @@ def _searched(
 ) -> tuple[str, float]:
     """Search, show how it goes, return why it ended and after how many seconds."""
     from segspace.resumable import stopping
-    from segspace.search.study import candidates, open_study
+    from segspace.search.study import DRAWS, candidates, open_study
     from segspace.search.together import search as run
 
     study, begin = open_study(job.url, job.study, prepared.config), time.monotonic()
@@ -178,6 +179,12 @@ def _searched(
         )
         if why == "stopped":
             why = "stopped by Ctrl-C" if asked() else "time budget"
+    if why == "exhausted":
+        screen.print(
+            f"{len(candidates(study))} of {trials} candidates: none of {3 * DRAWS} more networks that were "
+            "drawn is new, of known latency and within the budget; raise --max-latency-ms, or lower --size",
+            soft_wrap=True,
+        )
     return why, time.monotonic() - begin
 
 
@@ -277,9 +284,13 @@ def _classes(asked: int, data: str) -> int:
     """Return the number of classes: what is asked for, else that of the data set or the generated scenes."""
     from segspace.datasets import open_dataset
 
-    if asked and not data:
-        return asked
     there = len(open_dataset(data or "streetscenes").classes)
+    if not data:
+        if 0 < asked < there:
+            raise ConfigError(
+                f"--classes {asked}: the drawn street scenes have {there} classes; give more, or --data"
+            )
+        return asked or there
     if asked not in (0, there):
         raise ConfigError(f"--classes {asked}: {data} has {there} classes")
     return there

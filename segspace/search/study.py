@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from segspace.search.samplers import SAMPLERS, Proposal
 from segspace.search.space import SearchSpace
 
 DRAWS: Final = 200
-"""Draws of a sampler until a network may be scored; then as many samples of the space."""
+"""Draws of a sampler until a network may be scored; then samples of the space, then neighbours, as many."""
 EXPIRY: Final = 600.0
 """Seconds after which a claim without a score is taken to be of a process that was killed."""
 CANDIDATE, INVALID = "candidate", "invalid"
@@ -122,24 +123,22 @@ def open_study(url: str, name: str, config: Mapping[str, Any]) -> Study:
     shown = shown_url(url)
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-        if url.startswith("sqlite"):
-            storage.engine.dispose()  # the connections to come are tuned
-            event.listen(storage.engine, "connect", _tuned)
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
-        )
-        stored = study.user_attrs.get("config")
-        if stored is None:
-            study.set_user_attr("config", dict(config))
+        with _answering(f"--storage {shown}"):
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+            if url.startswith("sqlite"):
+                storage.engine.dispose()  # the connections to come are tuned
+                event.listen(storage.engine, "connect", _tuned)
+            study = optuna.create_study(
+                storage=storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
+            )
+            stored = study.user_attrs.get("config")
+            if stored is None:
+                study.set_user_attr("config", dict(config))
     except ImportError as error:
         raise ConfigError(
             f"--storage {shown}: {error.__cause__ or error}; for PostgreSQL: "
             "pip install 'proxygraph[postgresql]'"
         ) from None
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        raise StorageError(f"--storage {shown}: {cause}") from None
     if stored is not None and stored != config:
         names = sorted(key for key in {*stored, *config} if stored.get(key) != config.get(key))
         raise ConfigError(
@@ -147,6 +146,18 @@ def open_study(url: str, name: str, config: Mapping[str, Any]) -> Study:
             f"{stored.get(names[0])!r}, now {config.get(names[0])!r}); choose another --study or --out"
         )
     return study
+
+
+@contextmanager
+def _answering(what: str) -> Iterator[None]:
+    """Raise `StorageError` where a database does not answer."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise StorageError(
+            f"{what}: {cause}; what is stored is kept, the same command goes on when the database answers"
+        ) from None
 
 
 def _tuned(connection: Any, _: object) -> None:
@@ -226,43 +237,48 @@ def explore(
     Returns
     -------
     str
-        Why it ended: ``enough``, ``stopped``, or ``exhausted`` if no network was left to score.
+        Why it ended: ``enough``, ``stopped``, or ``exhausted`` if no network was left to score, or none was
+        drawn.
 
     Raises
     ------
     ConfigError
         If no network within the budget was found at all.
+    StorageError
+        If the database does not answer.
     """
     sampler = SAMPLERS[rules.sampler](space, rules.population)
     lost = 0
-    full = len(claims(study)) >= trials
-    while not full:
-        if stop():
-            return "stopped"
-        trial = study.ask()
-        try:
-            known = study.get_trials(deepcopy=False)
-            taken = {one.user_attrs[CANDIDATE]["arch"] for one in known if _holds(one)}
-            # not the number of the trial: one that was interrupted leaves no trace in what follows
-            rng = np.random.default_rng([rules.seed, len(taken), worker, lost])
-            found = _drawn(space, sampler.proposal(study, known[trial.number]), rng, taken, rules.budget)
-            if found is None:
-                _withdraw(study, trial)
-                return "exhausted"
-            trial.set_user_attr(CANDIDATE, found)
-            others = [one for one in claims(study) if one.number != trial.number]
-            if sum(one.number < trial.number for one in others) >= trials:
-                _withdraw(study, trial)
-                break
-            if any(one.user_attrs[CANDIDATE]["arch"] == found["arch"] for one in others):
-                _withdraw(study, trial)
-                lost += 1
-                continue
-            told(_scored(study, trial, found, score))
-            full = len(others) + 1 >= trials
-        except BaseException:
-            _withdraw(study, trial)
-            raise
+    with _answering(f"study {study.study_name!r}"):
+        full = len(claims(study)) >= trials
+        while not full:
+            if stop():
+                return "stopped"
+            trial = study.ask()
+            try:
+                known = study.get_trials(deepcopy=False)
+                taken = {one.user_attrs[CANDIDATE]["arch"] for one in known if _holds(one)}
+                # not the number of the trial: one that was interrupted leaves no trace in what follows
+                rng = np.random.default_rng([rules.seed, len(taken), worker, lost])
+                found = _drawn(space, sampler.proposal(study, known[trial.number]), rng, taken, rules.budget)
+                if found is None:
+                    _withdraw(study, trial)
+                    return "exhausted"
+                trial.set_user_attr(CANDIDATE, found)
+                others = [one for one in claims(study) if one.number != trial.number]
+                if sum(one.number < trial.number for one in others) >= trials:
+                    _withdraw(study, trial)
+                    break
+                if any(one.user_attrs[CANDIDATE]["arch"] == found["arch"] for one in others):
+                    _withdraw(study, trial)
+                    lost += 1
+                    continue
+                told(_scored(study, trial, found, score))
+                full = len(others) + 1 >= trials
+            except BaseException:
+                with suppress(Exception):  # what went wrong first is told
+                    _withdraw(study, trial)
+                raise
     return "enough"
 
 
@@ -272,7 +288,13 @@ def _drawn(
     """Return a network that may be scored, with what is known of it, ``None`` if there seems to be none."""
     counts: Counter[str] = Counter()
     least = math.inf
-    for draw in (propose, space.sample):
+    known = sorted(taken)
+
+    def neighbour(rng: np.random.Generator) -> str:
+        return space.mutate(known[int(rng.integers(len(known)))], rng)
+
+    # under a tight budget few samples may be scored, but the neighbours of those that were often may
+    for draw in (propose, space.sample, neighbour)[: 3 if known else 2]:
         for _ in range(DRAWS):
             arch = draw(rng)
             if arch in taken:

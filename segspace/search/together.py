@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,13 +76,12 @@ class Job:
         torch.set_num_threads(1)  # sums keep their order: a score does not depend on the machine's load
         dag = Dag.from_json(self.formula)
         space = Segmenters(self.preset, LatencyTable.load(self.table), self.size, self.classes)
-        space.table.calibration(self.size, self.classes)  # without one no cost is known: say so now
+        line = space.table.calibration(self.size, self.classes)  # without one no cost is known: say so now
         if self.data:
             batches = photographs(open_dataset(self.data), BATCHES, self.score_size)
         else:
             batches = scenes(BATCHES, self.score_size)
         scorer = Scorer(dag, partial(_network, self.classes, self.rules.seed), batches, segmentation_loss)
-        line = space.table.calibration(self.size, self.classes)
         config = {
             "space": f"rtseg:{self.preset}",
             "size": list(self.size),
@@ -140,26 +141,41 @@ def search(
         context.Process(target=_take_part, args=(job, trials, k, ended), daemon=True)
         for k in range(1, processes)
     ]
-    for other in others:
-        other.start()
+    with _ctrl_c_ignored():
+        for other in others:
+            other.start()
     try:
         return explore(study, prepared.space, prepared.scorer, job.rules, trials, stop=stop, told=told)
     finally:
         ended.set()
         for k, other in enumerate(others, start=1):
             other.join(PATIENCE)
-            if other.exitcode != 0:
+            if other.exitcode is None:
+                warn(f"process {k} did not finish in {PATIENCE:.0f} s and is stopped; what it scored is kept")
+            elif other.exitcode != 0:
                 warn(f"process {k} ended with code {other.exitcode}; what it had scored is kept")
 
 
-def _take_part(job: Job, trials: int, worker: int, ended: Event) -> None:
-    """Run a job in a process of its own; Ctrl-C is the first process's business."""
-    import signal
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Let processes that are started inside ignore Ctrl-C from their first instruction; it is the first's."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+def _take_part(job: Job, trials: int, worker: int, ended: Event) -> None:
+    """Run a job in a process of its own, until the first process says so or is gone."""
+    first = parent_process()
+
+    def stop() -> bool:
+        return ended.is_set() or (first is not None and not first.is_alive())
+
     prepared = job.prepared()
     study = open_study(job.url, job.study, prepared.config)
-    explore(study, prepared.space, prepared.scorer, job.rules, trials, worker=worker, stop=ended.is_set)
+    explore(study, prepared.space, prepared.scorer, job.rules, trials, worker=worker, stop=stop)
 
 
 def _network(classes: int, seed: int, arch: str) -> torch.nn.Module:

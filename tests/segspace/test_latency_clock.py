@@ -1,6 +1,8 @@
 """Timing in turns: right numbers under a made-up clock, and a slow second hits all alike."""
 
+import itertools
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxygraph.errors import ConfigError
+from segspace.latency import load as loading
 from segspace.latency.clock import in_turns
 from segspace.latency.load import Load, machine_load, refuse_if_busy
 from segspace.latency.table import Record
@@ -65,10 +68,22 @@ def test_a_record_is_a_difference_of_quantiles_per_copy() -> None:
     assert (record.n, record.reference) == (9, 1.0)
 
 
-def test_load() -> None:
-    load = machine_load(0.05)
-    assert load.cores >= 0
-    assert load.spread >= 0
+def test_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, runs = [0.0], itertools.count()
+
+    def kernel() -> None:
+        now[0] += 1e-3 if next(runs) % 4 else 2e-3  # every fourth run takes twice as long
+
+    clock = SimpleNamespace(process_time=lambda: now[0], perf_counter=lambda: now[0])
+    monkeypatch.setattr(loading, "time", clock)
+    monkeypatch.setattr(loading, "reference_kernel", lambda: kernel)
+    monkeypatch.setattr(loading, "_busy_seconds", lambda: 1.7 * now[0])
+    assert machine_load(0.1) == Load(0.7, 1.0)
+    monkeypatch.setattr(loading, "_busy_seconds", lambda: 0.5 * now[0])  # coarse counters of the system
+    assert machine_load(0.1).cores == 0
+
+
+def test_busy_machines_are_refused() -> None:
     assert refuse_if_busy(Load(0.0, 0.0), False) is None
     for busy in (Load(0.9, 0.0), Load(0.0, 0.9)):
         assert "busy" in str(refuse_if_busy(busy, True))

@@ -15,6 +15,7 @@ from segspace.latency import build as building
 from segspace.latency.build import add_networks, add_pieces, open_table, pieces_of
 from segspace.latency.check import check
 from segspace.latency.context import Carrier
+from segspace.latency.table import FORMAT, network_key
 from segspace.rtseg.arch import Arch
 from segspace.rtseg.blocks import BLOCKS
 from segspace.rtseg.network import build
@@ -179,7 +180,7 @@ def test_a_file_keeps_everything(
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"format": "other"}', '{"format": "segspace latency table 1", "setting": {}}'],
+    ["", "[]", "{}", '{"format": "other"}', f'{{"format": "{FORMAT}", "setting": {{}}}}'],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "t.json"
@@ -188,6 +189,25 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
         LatencyTable.load(path)
     with pytest.raises(ConfigError, match="no such table"):
         LatencyTable.load(tmp_path / "absent.json")
+
+
+def test_a_table_of_another_kernel_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    random_table(ARCHS).save(path)
+    path.write_text(path.read_text().replace(FORMAT, "segspace latency table 1"))
+    with pytest.raises(ConfigError, match=r"'segspace latency table 1'.*measure again into another --table"):
+        open_table(path, FakeRuntime())
+
+
+def test_a_line_that_does_not_rise_is_refused() -> None:
+    table = random_table(ARCHS)
+    sums = {arch: table.predict(arch, SIZE, CLASSES, calibrated=False) for arch in ARCHS}
+    falling = {network_key(a, SIZE, CLASSES): Record(*[1e3 / s] * 4, 9, 1.0) for a, s in sums.items()}
+    with pytest.raises(ConfigError, match=r"too alike.*latency build .*--size 37x50 .*--networks 20"):
+        table.adding(networks=falling).calibration(SIZE, CLASSES)
+    one = {network_key(a, SIZE, CLASSES): Record(*[5.0] * 4, 9, 1.0) for a in ARCHS}
+    with pytest.raises(ConfigError, match="too alike"):
+        table.adding(networks=one).predict(ARCHS[0], SIZE, CLASSES)
 
 
 def test_a_build_goes_on_where_it_was_interrupted(

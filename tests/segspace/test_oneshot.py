@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kendalltau, spearmanr
+from torch import Tensor
 
 from proxygraph.errors import ConfigError, ParseError
 from segspace import evaluate, oneshot
@@ -88,6 +90,10 @@ def test_a_step_trains_drawn_networks_and_leaves_the_rest() -> None:
     assert 0 < len(moved) < len(before)
 
 
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_scores_are_of_extracted_and_calibrated_networks(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,9 +125,34 @@ def test_scores_are_of_extracted_and_calibrated_networks(
     again = [line.split(",") for line in out.read_text().splitlines()[1:]]
     assert [row[:4] for row in again] == [row[:4] for row in rows]
     assert again[0] == rows[0]
+    words = ("rank", run, ARCHS[0], "--out", out)  # without the table its correlations stay
+    assert ended(oneshot.main, monkeypatch, *words) == 0
+    kept = json.loads(out.with_suffix(".json").read_text())
+    correlation = {name: about[name] for name in ("spearman", "kendall", "measured_networks")}
+    assert kept["networks"] == 4
+    assert kept == kept | correlation
+    with monkeypatch.context() as patch:
+        patch.setattr(oneshot, "_scored", interrupted)
+        assert ended(oneshot.main, monkeypatch, *words) == 130
+    assert json.loads(out.with_suffix(".json").read_text()) == kept
     words = ("rank", run, ARCHS[0], "--out", out, "--batches", 1)
     assert ended(oneshot.main, monkeypatch, *words) == 2
     assert "was made with another batches" in capsys.readouterr().err
+
+
+def test_only_the_calibrating_pictures_are_decoded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, supernet = trained_supernet(run)
+    one, decoded, told = Pictures._one, list[int](), list[tuple[str, int, int]]()
+
+    def counted(self: Pictures, i: int) -> tuple[Tensor, Tensor]:
+        decoded.append(i)
+        return one(self, i)
+
+    dataset = open_dataset("streetscenes:16x24?train=40&val=1")
+    monkeypatch.setattr(Pictures, "_one", counted)
+    Judge(supernet, header, dataset, "val", 1, report=lambda *line: told.append(line))
+    assert len(decoded) <= 1 + 1 + 8  # of val; the first, for the size; one batch
+    assert told[-1] == ("decoding pictures", 8, 8)
 
 
 def test_interrupted_ranking_keeps_what_is_done(
@@ -168,6 +199,19 @@ def test_wrong_use(
     assert not (tmp_path / "no").exists()
     assert ended(evaluate.main, monkeypatch, run, "--data", DATA) == 2
     assert "supernet:rtseg:mini" in capsys.readouterr().err
+
+
+def test_damaged_files_beside_are_told(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    (other / "scores.json").write_text("{")
+    (other / "config.json").write_text("{")
+    words = ("rank", other, ARCHS[0], "--out", other / "scores.csv")
+    for more, name in (((), "config.json"), (("--data", DATA), "scores.json")):
+        assert ended(oneshot.main, monkeypatch, *words, *more) == 2
+        assert f"{name}: cannot be read" in capsys.readouterr().err
 
 
 def test_networks_of_another_kind_are_refused(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from segspace.rtseg.program import program
 from segspace.rtseg.space import Space
 from segspace.search.__main__ import main
 from segspace.search.scoring import BATCHES, Scorer, needs_pictures
+from segspace.search.space import Segmenters
 
 SIZE, TEXT = (16, 24), "16x24"
 Call = Callable[..., tuple[int, str, str]]
@@ -130,6 +132,17 @@ def test_files_and_going_on(call: Call, table: LatencyTable, tmp_path: Path) -> 
     assert "was made with another pictures, proxy" in error
 
 
+def test_an_exhausted_search_says_so(
+    call: Call, table: LatencyTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = min(table.measured(SIZE, 11), key=lambda arch: table.predict(arch, SIZE, 11))
+    monkeypatch.setattr(Segmenters, "sample", lambda *_: str(fast))
+    monkeypatch.setattr(Segmenters, "mutate", lambda *_: str(fast))
+    code, said, error = searched(call, "--trials", "3", proxy="params")
+    assert (code, error) == (0, "")
+    assert "1 of 3 candidates: none of 600 more networks" in said
+
+
 def test_ctrl_c_leaves_a_result(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plain, calls = Scorer.__call__, list[str]()
 
@@ -183,6 +196,7 @@ def test_missing_pieces_are_measured_first(
         (["--runtime", "tpu"], "--runtime tpu"),
         (["--storage", "somewhere"], "expected sqlite:///FILE"),
         (["--data", "streetscenes:16x24?train=20", "--classes", "3"], "has 11 classes"),
+        (["--classes", "3"], "the drawn street scenes have 11 classes"),
         (["--data", "streetscenes:16x24?train=2"], "12 are needed"),
         (["--proxy", "3 + 4"], "constant"),
         (["--proxy", "latency_ms"], "measured on a device"),
@@ -206,7 +220,9 @@ def test_two_processes_on_pictures_of_a_data_set(call: Call, tmp_path: Path) -> 
     assert (code, error) == (0, "")
     found = rows(tmp_path / "runs/search/candidates.csv")
     assert 16 <= len(found) == len({row["arch"] for row in found}) <= 17
-    assert f"--data {data}" in said.splitlines()[-1]
+    command = said.splitlines()[-1].removeprefix("train it: ")
+    assert shlex.split(command)[4:] == ["--data", data, "--size", TEXT]
+    assert f"--data '{data}'" in command  # a shell takes ? and & for its own
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,6 +203,16 @@ def test_space_without_more_networks_ends() -> None:
     assert all(one.state != TrialState.RUNNING for one in study.get_trials())
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_tight_budget_is_filled_by_neighbours(sampler: str) -> None:
+    """Of 200 samples less than two are within the budget; the neighbours of one often are."""
+    study = memory()
+    assert explore(study, Digits(), score, Rules(sampler, 100, 4.0, 0), 50) == "enough"
+    found = candidates(study)
+    assert len({one.arch for one in found}) == 50
+    assert max(one.cost for one in found) <= 4.0
+
+
 def test_stop_is_asked_before_each_candidate() -> None:
     study, told = memory(), list[Candidate]()
     why = explore(study, Digits(), score, rules(), 50, stop=lambda: len(told) >= 7, told=told.append)
@@ -230,6 +242,23 @@ def test_databases_that_do_not_answer(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected sqlite:///FILE"):
         open_study("study.db", "s", {})
     assert "secret" not in shown_url("postgresql://me:secret@host/db")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_database_that_breaks_in_between(tmp_path: Path, interrupted: bool) -> None:
+    study = open_study(database(tmp_path), "s", {})
+
+    def breaking(arch: str) -> float:
+        with closing(sqlite3.connect(tmp_path / "study.db")) as other:
+            other.execute("DROP TABLE trials")
+        if interrupted:
+            raise KeyboardInterrupt
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt if interrupted else StorageError) as told:
+        explore(study, Digits(), breaking, rules(), 3)
+    if not interrupted:
+        assert str(told.value).startswith("study 's': (sqlite3.OperationalError) no such table: trials; what")
 
 
 def test_rules_are_checked() -> None:

@@ -91,6 +91,16 @@ def test_interrupted_run_goes_on_to_the_same_weights(
     assert first["miou"] == again["miou"]
 
 
+def test_a_run_that_died_before_its_first_checkpoint_begins_anew(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("config.json", "journal.jsonl"):
+        (out / name).write_bytes((run / name).read_bytes())
+    assert trained(out, "--resume").exit_code == 0
+    lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
+    assert [line["generation"] for line in lines] == [1, 2, 3]
+
+
 def test_wrong_use_leaves_no_folder(run: Path, tmp_path: Path) -> None:
     wrong = [
         (("--scale", "2"), "expected LOW,HIGH"),

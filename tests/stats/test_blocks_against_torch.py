@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from proxygraph.stats import collect
 from proxygraph.stats.blocks import backbone_blocks, jacobian_score
 from proxygraph.stats.network import BACKBONE
+from segspace.batches import scenes
+from segspace.losses import segmentation_loss
+from segspace.models import build as build_segmenter
 from segspace.transnas101 import Arch, build
 from tests.stats.networks import Blocky, blocky, maps
 
@@ -89,6 +92,33 @@ def test_jacobians_that_are_none_or_nothing() -> None:
     assert jacobian_score(torch.ones(5, 1), torch.full((5, 1), 2.0)) == pytest.approx(2 - 2 - 0.5, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            nn.Linear(8, 4),
+        ),
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(400, 36)),
+            nn.Sequential(nn.Linear(36, 36), nn.Unflatten(1, (4, 3, 3))),
+            nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            nn.Linear(8, 4),
+        ),
+    ],
+    ids=["flatten", "unflatten"],
+)
+def test_blocks_that_turn_maps_into_vectors_are_left_out(net: nn.Module) -> None:
+    batch = BATCHES[0][0], BATCHES[0][1][:, 0, 0]
+    table = collect(net, batch, F.cross_entropy)
+    assert math.isnan(table.columns["trainability"][0])
+    assert math.isfinite(table.columns["expressivity"][0])
+    assert jacobian_score(torch.ones(2, 3), torch.ones(2, 3, 4, 4)) is None
+    assert jacobian_score(torch.ones(2, 3, 4, 4), torch.ones(2, 48)) is None
+    assert jacobian_score(torch.ones(8, 3), torch.ones(2, 3)) is None  # positions became images
+
+
 def test_receptive_share(found: dict[str, np.ndarray]) -> None:
     x = BATCHES[0][0].clone().requires_grad_()
     blocky()(x)[:, :, 6, 6].sum().backward()
@@ -146,6 +176,16 @@ def test_one_leaf_alone_is_what_it_is_among_all(found: dict[str, np.ndarray]) ->
     for name in ROW:
         table = collect(blocky(), BATCHES, F.cross_entropy, leaves=[name], samples=None, seed=SEED)
         assert table.columns[name][0] == pytest.approx(found[name][0], rel=1e-5), name
+
+
+def test_blocks_that_take_the_picture_count_whatever_else_is_asked_for() -> None:
+    arch, batch = "rtseg:tiny:c2-C2z3D4-i1", scenes((2, 1), (32, 48))
+    among = collect(build_segmenter(arch, 11, seed=0), batch, segmentation_loss, seed=SEED)
+    alone = collect(
+        build_segmenter(arch, 11, seed=0), batch, segmentation_loss, leaves=["trainability"], seed=SEED
+    )
+    value = among.columns["trainability"][0]
+    assert alone.columns["trainability"][0] == pytest.approx(value, rel=1e-5)
 
 
 def test_a_network_without_blocks_or_maps() -> None:
