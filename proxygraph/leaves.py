@@ -132,7 +132,7 @@ _ROWS = (
          "Jacobian", _AZ, "backward", False, r"\mathrm{train}"),
     Leaf("receptive", "row", "nonneg", "effective share of a picture that the output's centre depends on",
          "Luo et al. 2016, The effective receptive field, arXiv:1701.04128", "backward", False,
-         r"\mathrm{erf}"),
+         r"\mathrm{rf}"),
     Leaf("ntk_cond", "row", "nonneg", "condition number of the images' neural tangent kernel",
          "Chen et al. 2021, TE-NAS, arXiv:2102.11535", "second-order", False, r"\kappa_{\mathrm{NTK}}"),
     Leaf("latency_ms", "row", "nonneg", "measured latency in milliseconds, when measured", "", "forward",
