@@ -52,8 +52,9 @@ def mismatch(dag: Dag, other: Dag, table: StatTable, rng: np.random.Generator) -
     (off,) = ReferenceKernel(lower([dag]))(jittered(table, rng))
     with np.errstate(all="ignore"):
         steady = finite_inside(dag, table) & (abs(off - want) <= 1e-8 * abs(want)) & (abs(want) < 1e250)
-        # equal values deviate by 0, and after another order of additions by what rounding left
-        error = abs(got - want)[steady] / np.maximum(abs(want[steady]), 1e-5)
+        # equal values deviate by exactly 0, and after another order of additions by what rounding left
+        least = np.where(want[steady] == 0, 1e-5, 1e-12)
+        error = abs(got - want)[steady] / np.maximum(abs(want[steady]), least)
     return float(np.max(error, initial=0.0)) if not np.isnan(error).any() else math.inf
 
 
