@@ -15,6 +15,7 @@ pytest.importorskip("latex2mathml", reason="latex2mathml is not installed")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from proxygraph.report.__main__ import report
 
@@ -77,7 +78,10 @@ def opened(driver, pages):
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
         # a query of its own: another fragment alone would not load the page again
-        driver.get(f"{(pages / name).as_uri()}?{next(counter)}{fragment}")
+        address = f"{(pages / name).as_uri()}?{next(counter)}{fragment}"
+        driver.get(address)
+        # on a busy machine `get` was seen to return before the new page stood
+        WebDriverWait(driver, 30).until(lambda one: one.current_url == address and find(one, "footer"))
         return driver
 
     yield go
@@ -89,9 +93,13 @@ def find(driver, query):
     return driver.find_elements(By.CSS_SELECTOR, query)
 
 
-def shown(driver):
-    """The ids of the formulas that can be seen."""
-    return [one.get_attribute("id") for one in find(driver, ".formula") if one.is_displayed()]
+def shown(driver, query=".formula"):
+    """The ids of the formulas, or of what else is asked for, that can be seen."""
+    return driver.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].filter((one) => one.checkVisibility())"
+        ".map((one) => one.id)",
+        query,
+    )
 
 
 def chosen(driver):
@@ -129,7 +137,7 @@ def test_clicks_choose_everywhere(opened):
 def test_an_address_opens_its_formula(opened):
     assert shown(opened("nets.html", fragment="#r0-f1")) == ["r0-f1"]
     driver = opened("both.html", fragment="#r1-f0")
-    assert [one.get_attribute("id") for one in find(driver, ".run") if one.is_displayed()] == ["r1"]
+    assert shown(driver, ".run") == ["r1"]
     assert shown(driver) == ["r1-f0"]
 
 
@@ -206,9 +214,9 @@ def test_copies_work_without_the_clipboard_interface(opened):
 
 def test_another_run_is_chosen_in_the_table(opened):
     driver = opened("both.html")
-    assert [one.is_displayed() for one in find(driver, ".run")] == [True, False]
+    assert shown(driver, ".run") == ["r0"]
     find(driver, "[data-run=r1]")[0].click()
-    assert [one.is_displayed() for one in find(driver, ".run")] == [False, True]
+    assert shown(driver, ".run") == ["r1"]
     assert driver.execute_script("return location.hash") == "#r1"
     assert [one.get_attribute("data-run") for one in find(driver, "[data-run][aria-current]")] == ["r1"]
 
@@ -220,7 +228,7 @@ def test_the_skip_link_keeps_the_run_that_is_shown(opened):
     # the event of the new address comes later than the click
     driver.execute_async_script("setTimeout(arguments[0], 50)")
     assert driver.execute_script("return location.hash") == "#main"
-    assert [one.is_displayed() for one in find(driver, ".run")] == [False, True]
+    assert shown(driver, ".run") == ["r1"]
 
 
 @pytest.mark.parametrize("name", ["nets.html", "table.html", "both.html"])
@@ -251,5 +259,5 @@ def test_text_stands_out_in_light_and_dark(opened, scheme):
 
 def test_without_scripts_everything_is_there(opened):
     driver = opened("nets.html", scripts=False)
-    assert all(one.is_displayed() for one in find(driver, ".formula"))
+    assert len(shown(driver)) == len(find(driver, ".formula")) > 1
     assert not any(one.is_displayed() for one in find(driver, ".copy"))
