@@ -1,7 +1,7 @@
 """Hand-made proxies and discovered ones on segmentation: how well do they rank, and what do labels buy?
 
     python benchmarks/proxies.py handmade CSV [--published CSV] [--camvid] [--quick] [--json FILE]
-    python benchmarks/proxies.py discover SOURCE [--labels 50 100 400] [--seeds 0 1 2] [--seconds 90]
+    python benchmarks/proxies.py discover SOURCE [--labels 50 100 400] [--seeds 0 1 2] [--evaluations N]
     python benchmarks/proxies.py plots [--work DIR] [--variant NAME]
 
 CSV holds the published results of the micro networks of TransNAS-Bench-101 (columns ``arch`` and the tasks').
@@ -15,7 +15,7 @@ first networks of a random order only (--dear).
 ``discover`` runs the protocol of docs/proxies.md: a search for every number of labels and seed, the winner
 chosen on validation, one look at the test rows, and baselines that learn from the same rows of the same
 leaves. Each finished run stays in --work and is not run again; the result has the runs of the asked labels,
-seeds and seconds, of every problem of the variant.
+seeds and evaluations, of every problem of the variant.
 
 ``plots`` draws the pictures and fills in the tables of docs/proxies.md.
 """
