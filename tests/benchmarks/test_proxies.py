@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from benchmarks import discovery, handmade, plots, proxies
+from benchmarks import apart, discovery, handmade, plots, proxies
 from proxygraph.dag import Dag
 from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
@@ -271,6 +271,17 @@ def test_the_good_formulas_of_runs() -> None:
     run = {"formula": {"validation": {"spearman": 0.81}}, "front": [one, two]}
     assert [list(dag.leaves) for dag in discovery.used([run])] == [["macs"]]
     assert all(isinstance(dag, Dag) for dag in discovery.used([run], slack=1.0))
+
+
+def test_networks_to_decide_on_are_none_of_those_reported_on() -> None:
+    from segspace.problems import sampled
+    from segspace.transnas101 import Arch, all_archs
+
+    names = sorted(str(arch) for arch in all_archs())[::2]
+    reported = {Arch.parse(name).live() for name in sampled(names)}
+    apart_names = apart.names_apart(names, 300)
+    assert len(set(apart_names)) == 300
+    assert not reported & {Arch.parse(name).live() for name in apart_names}
 
 
 # ---- the command and the page ------------------------------------------------------------------------------
