@@ -48,6 +48,12 @@ def evolve(
         ),
     ] = None,
     train: Annotated[int | None, typer.Option(help="Rows to train on; by default half of them.")] = None,
+    validation: Annotated[
+        int | None,
+        typer.Option(
+            help="Rows that choose the winner; by default as many as train, at most half of the others."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of split and search.")] = 0,
     time_budget: Annotated[
         float | None, typer.Option(help="Seconds to search; by default 60, or no limit with --generations.")
@@ -152,6 +158,7 @@ def evolve(
     """
     _check_numbers(
         train=train,
+        validation=validation,
         seed=seed,
         time_budget=time_budget,
         generations=generations,
@@ -183,13 +190,14 @@ def evolve(
     with reporting(screen) as report:
         problem = load_problem(source, target, report if not quiet else _silent)
     judge = judge or find_objective(problem.objective)
-    split = problem.split(seed, train)
+    split = problem.split(seed, train, validation)
     _check_targets(problem, split)
     settings = {
         "source": source,
         "target": target,
         "objective": judge.name,
         "train": train,
+        "validation": validation,
         "seed": seed,
         "time_budget": 60.0
         if time_budget is None and generations is None and evaluations is None
@@ -270,7 +278,15 @@ def _silent(what: str, done: int, total: int) -> None:
 def _check_numbers(**values: float | None) -> None:
     from proxygraph.errors import ConfigError
 
-    least = {"train": 5, "seed": 0, "time_budget": 0, "enough": 0, "checkpoint_seconds": 0, "population": 10}
+    least = {
+        "train": 5,
+        "validation": 2,
+        "seed": 0,
+        "time_budget": 0,
+        "enough": 0,
+        "checkpoint_seconds": 0,
+        "population": 10,
+    }
     for name, value in values.items():
         if value is not None and not value >= least.get(name, 1):
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {least.get(name, 1)}")
