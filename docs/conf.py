@@ -21,6 +21,7 @@ myst_enable_extensions = ["dollarmath"]
 
 # types stand in the numpydoc sections, with shapes and units; in the signature they would only be noise
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 

@@ -64,7 +64,7 @@ def test_a_block_says_what_it_is(block: Block) -> None:
         f"{block.place}: language {block.language!r}; sh and python run, {', '.join(SHOWN)} are shown"
     )
     if block.reason is not None:
-        assert len(block.reason) > 10, f"{block.place}: say why it is not run"
+        assert len(block.reason.split()) > 2, f"{block.place}: say why it is not run"
     elif block.language in RUN:
         assert block.mark in ("", "slow") or not block.mark.startswith(("not", "out")), block.mark
     if block.language == "python":
