@@ -140,11 +140,15 @@ def announce(screen: Console, result: dict[str, Any], best: Finalist, folder: Ru
         + ", ".join(f"{n:,} {tier}" for tier, n in duplicates.items() if n),
         soft_wrap=True,
     )
+    run = quote(str(folder.path))
+    tabular = result["problem"]["tabular"]
     for name, value in (
         ("best formula", result["best"]["infix"]),
         ("LaTeX", result["best"]["latex"]),
         ("Python", folder.path / "formula.py"),
         ("all results", folder.path / "result.json"),
-        ("report", f"python -m proxygraph.report {quote(str(folder.path))} --open"),
+        ("report", f"python -m proxygraph.report {run} --open"),
+        ("other forms", f"python -m proxygraph.export {run} --format latex"),
+        *(() if tabular else [("search segmenters with it", f"python -m segspace.search --proxy {run}")]),
     ):
         screen.print(f"{name}: {value}", markup=False, soft_wrap=True)
