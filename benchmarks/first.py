@@ -60,10 +60,18 @@ def picture(found: dict[str, Any], path: Path) -> None:
         arrowprops={"arrowstyle": "-", "color": OURS},
         color=OURS,
     )
-    axes.plot([r["size"] for r in others], [r["test"] for r in others], "x", color=THEIRS, label="hand-made, signs as published")
+    axes.plot(
+        [r["size"] for r in others],
+        [r["test"] for r in others],
+        "x",
+        color=THEIRS,
+        label="hand-made, signs as published",
+    )
     for row in others:
         if row["engine"] in ("snip", "synflow", "jacov", "zico", "progressivity", "fisher", "swap", "plain"):
-            axes.annotate(row["engine"], (row["size"] + 0.15, row["test"]), color=THEIRS, fontsize=8, va="center")
+            axes.annotate(
+                row["engine"], (row["size"] + 0.15, row["test"]), color=THEIRS, fontsize=8, va="center"
+            )
     axes.set(
         xlabel="size of the formula, nodes",
         ylabel=f"Spearman with mIoU, {best['n_rows']} unseen networks",

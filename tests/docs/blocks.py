@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import itertools
 import os
 import re
 import shlex
@@ -32,7 +33,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 RUN, SHOWN = ("sh", "python"), ("text", "json", "toml")
 COMMENT = re.compile(r"<!--\s*(.*?)\s*-->", re.DOTALL)
 SMALL = {
-    "proxygraph.evolve": "--time-budget 2",
+    "proxygraph.evolve": "--time-budget 1",
     "segspace.search": "--trials 4",
     "segspace.train": "--epochs 1",
 }
@@ -85,11 +86,23 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def in_the_text(page: Path) -> Iterator[Block]:
+    """Yield the commands that stand between words, as ``python -m ...`` in single backticks."""
+    for token in tokens(page):
+        for child in token.children or ():
+            if child.type == "code_inline" and re.match(r"(python|make|pip) ", child.content):
+                # [--option VALUE] is one that may be left out
+                code = (
+                    re.sub(r"[\[\]]|\.\.\.", " ", child.content) if " [" in child.content else child.content
+                )
+                yield Block(page, (token.map or [0])[0] + 1, "sh", code, "")
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors that git hosts give to the headings of a page."""
     found: set[str] = set()
     listed = tokens(page)
-    for opening, inline in zip(listed, listed[1:], strict=False):
+    for opening, inline in itertools.pairwise(listed):
         if opening.type == "heading_open":
             words = "".join(child.content for child in inline.children or ())
             found.add(re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-"))
