@@ -1,12 +1,14 @@
 """The site builds without a warning, and links work on a git host, too."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import proxygraph
 from tests.docs.blocks import PAGES, ROOT, anchors, links
 
 
@@ -25,6 +27,12 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for name in ("proxygraph.parse", "proxygraph.SymbolicRegressor.fit", "segspace.search.study.explore"):
         assert f'id="{name}"' in page
     assert (tmp_path / "site" / "search.html").read_text().count("searchindex.js") == 1
+
+
+def test_the_reference_has_every_public_name() -> None:
+    listed = (ROOT / "docs" / "api.md").read_text()
+    missing = [name for name in proxygraph.__all__ if not re.search(rf"proxygraph\.(\w+\.)?{name}\b", listed)]
+    assert not missing
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
