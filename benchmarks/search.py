@@ -74,8 +74,8 @@ GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 SEARCHES, SAMPLED, LOOKS, POPULATION = 1000, 20, 200, 20
 """Searches in drawn orders; searches by samplers, networks they look at, their population."""
 PUBLISHED_SECONDS = 193_760 * 3600 / 51_464
-"""Of one training of TransNAS-Bench-101: V100 hours of the whole benchmark over its models, as the authors have
-them (openreview.net/forum?id=HUd2wQ0j200). They stand for CPU seconds: random search gets too many trainings."""
+"""Of one training of TransNAS-Bench-101: V100 hours of the whole benchmark over its models, by its authors
+(openreview.net/forum?id=HUd2wQ0j200). They stand for CPU seconds: random search gets too many of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -515,7 +515,7 @@ def main() -> None:
     with reporting(console()) as report:
         found = rows(options, report)
     last = {(one["problem"], one["pool"], one["engine"], one["sampler"]): one for one in found}
-    print_rows(last.values(), "problem", "pool", "sampler", "cost_seconds", "worth")
+    print_rows(last.values(), "problem", "pool", "sampler", "cost_seconds", "percentile", "worth")
     write(options.json, "search", found)
 
 

@@ -80,7 +80,7 @@ def run(
     start = time.process_time()
 
     def spent() -> float:
-        return round(before + time.process_time() - start, 1)
+        return round(before + time.process_time() - start, 2)
 
     def keep() -> None:
         now = replace(header, step=training.step, cpu_seconds=spent())
