@@ -79,12 +79,11 @@ def run(
     begin = last = time.monotonic()
     start = time.process_time()
 
-    def spent() -> float:
-        return round(before + time.process_time() - start, 2)
-
-    def keep() -> None:
-        now = replace(header, step=training.step, cpu_seconds=spent())
+    def keep() -> float:
+        spent = round(before + time.process_time() - start, 3)
+        now = replace(header, step=training.step, cpu_seconds=spent)
         write_checkpoint(folder.path / NAME, now, training.state())
+        return spent
 
     def on_step(done: int, steps: int) -> None:
         nonlocal last
@@ -100,11 +99,11 @@ def run(
         folder.append("journal.jsonl", line)
 
     complete = training.run(on_step, on_epoch, stop)
-    keep()
+    spent = keep()
     if not complete:
         print(f"stopped after step {training.step} of {training.steps}; --resume goes on", flush=True)
         raise SystemExit(130)  # typer.Exit would be taken for a failure
-    return spent()
+    return spent
 
 
 @contextmanager
@@ -126,7 +125,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
 
 
 def _restore(folder: RunFolder, header: Header, training: Training) -> float:
-    """Bring a training to where its run's checkpoint is, return its CPU seconds; without one it begins anew."""
+    """Bring a training to where its checkpoint is, return its CPU seconds; without one it begins anew."""
     if not (folder.path / NAME).exists():
         folder.trim_journal(0)  # of a run that died before its first checkpoint
         return 0.0

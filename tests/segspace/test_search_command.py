@@ -37,12 +37,11 @@ SIZE, TEXT = (16, 24), "16x24"
 Call = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def table() -> LatencyTable:
+def made_up_table(size: tuple[int, int], classes: int, networks: int) -> LatencyTable:
     """A record for the pieces of many networks, not for all there are: 1 ns per MAC, 10 µs per piece."""
     space, rng = Space.preset("tiny"), np.random.default_rng(0)
-    archs = [space.diverse(rng) for _ in range(150)]
-    pieces = {step.piece for arch in archs for step in program(arch, SIZE, 11).steps}
+    archs = [space.diverse(rng) for _ in range(networks)]
+    pieces = {step.piece for arch in archs for step in program(arch, size, classes).steps}
 
     def record(ms: float) -> Record:
         return Record(ms, ms, ms, ms, 15, 1.0)
@@ -51,10 +50,15 @@ def table() -> LatencyTable:
         Setting.of(runtime("eager")), {p.text(): record(0.01 + 1e-6 * p.macs) for p in pieces}
     )
     sums = {
-        network_key(a, SIZE, 11): record(1.2 * found.predict(a, SIZE, 11, calibrated=False))
+        network_key(a, size, classes): record(1.2 * found.predict(a, size, classes, calibrated=False))
         for a in archs[:6]
     }
     return found.adding(networks=sums)
+
+
+@pytest.fixture(scope="module")
+def table() -> LatencyTable:
+    return made_up_table(SIZE, 11, 150)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from proxygraph.errors import BackendUnavailable, ConfigError, StorageError
 from segspace import evaluate, export, train
-from segspace.checkpoint import NAME, read_checkpoint
+from segspace.checkpoint import NAME, read_checkpoint, read_header
 from segspace.models import build
 from segspace.training import Training
 
@@ -80,6 +80,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(
     words = (ARCH, "--data", DATA, "--size", "16x24", "--epochs", 3, "--batch", 4, "--out", out)
     assert ended(train.main, monkeypatch, *words) == 130
     assert "stopped after step 4 of 6; --resume goes on" in capsys.readouterr().out
+    stopped = read_header(out)
     assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.setattr(Training, "_stepped", step)
     assert "holds a run already" in str(trained(out).exception)
@@ -89,6 +90,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     first, again = (json.loads((folder / "result.json").read_text()) for folder in (run, out))
     assert first["miou"] == again["miou"]
+    assert again["cpu_seconds"] == read_header(out).cpu_seconds > stopped.cpu_seconds > 0
 
 
 def test_a_run_that_died_before_its_first_checkpoint_begins_anew(run: Path, tmp_path: Path) -> None:
