@@ -57,7 +57,10 @@ def regret_table(problem: str) -> str:
         "CPU s",
         "equal cost: trainings, regret of random search",
     ]
-    return table([*head, "trainings for the same regret", "regret in the lighter half"], body)
+    picture = f"![Regret against cost, {problem}](images/search_{problem}.svg)"
+    return (
+        f"{picture}\n\n{table([*head, 'trainings for the same regret', 'regret in the lighter half'], body)}"
+    )
 
 
 def _random_line(r: Row, rows: Sequence[Row]) -> list[str]:
