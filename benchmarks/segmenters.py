@@ -261,6 +261,7 @@ def timed(work: Work, runtimes: Sequence[str]) -> dict[str, dict[str, dict[str, 
 def table_rows(work: Work, archs: Sequence[str], runtimes: Sequence[str]) -> list[Row]:
     """Return one row per network that has been judged."""
     measured, rows = timed(work, runtimes), []
+    n = len(open_dataset(work.plan["data"]).split("val"))
     for arch in archs:
         header = work.header(arch)
         found = None if header is None else evaluation(work, arch, header)
@@ -287,7 +288,6 @@ def table_rows(work: Work, archs: Sequence[str], runtimes: Sequence[str]) -> lis
             "protocol": found["protocol"],
             "recipe": header.recipe.to_json(),
         }
-        n = len(open_dataset(work.plan["data"]).split("val"))
         rows.append(row(arch, [found["miou"]], n_rows=n, dtype="float32", unit=UNIT, **about))
     return rows
 
