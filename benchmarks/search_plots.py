@@ -114,7 +114,7 @@ def formulas_table(problem: str) -> str:
                 ]
             )
     head = ["run", "chosen by", "networks", "regret after 20", "after 100", "after all", "percentile"]
-    return table([*head, "random pick", "trainings for the same regret"], body)
+    return "" if not body else table([*head, "random pick", "trainings for the same regret"], body)
 
 
 def samplers_table(problem: str) -> str:
@@ -126,7 +126,8 @@ def samplers_table(problem: str) -> str:
         others = [one(rows, sampler=sampler, **same) for sampler in ("random", "evolution", "nsga2")]
         spreads = ["–" if found is None else _spread(found) for found in others]
         body.append([_name(r) if r["pool"] == "all" else r["pool"], str(r["n_rows"]), *spreads])
-    return table(["score", "networks looked at", "random", "evolution", "nsga2"], body)
+    head = ["score", "networks looked at", "random", "evolution", "nsga2"]
+    return table(head, body) if body else ""
 
 
 def _spread(r: Row) -> str:
