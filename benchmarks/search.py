@@ -133,16 +133,15 @@ class Discovered:
 # ---- formulas ----------------------------------------------------------------------------------------------
 
 
-def discovered(text: str, leaves: Mapping[str, Any]) -> Discovered:
-    """Return a formula, and which networks its labels were of.
+def discovered(text: str, problem: Problem) -> Discovered:
+    """Return a formula to be judged on a problem, and which networks its labels were of.
 
     Raises
     ------
     ConfigError
         If the run does not tell which networks it has seen.
     """
-    dag = read_formula(text, leaves)
-    folder = Path(text)
+    dag, folder = read_formula(text, problem.table.leaves), Path(text)
     if "(" in text or not folder.is_dir():
         return Discovered(text, dag)
     result = RunFolder(folder).read("result.json")
@@ -150,14 +149,29 @@ def discovered(text: str, leaves: Mapping[str, Any]) -> Discovered:
         with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
             parts = [(line["row"], line["part"]) for line in csv.DictReader(file)]
     except (OSError, KeyError) as error:
-        raise ConfigError(
-            f"{folder}: scores.csv does not say which networks the run has seen: {error}"
-        ) from None
+        raise ConfigError(f"{folder}: scores.csv does not tell what the run has seen: {error}") from None
     total = sum(result["problem"]["rows"].values())
     if len(parts) < total:
         raise ConfigError(f"{folder}: scores.csv names {len(parts)} of {total} networks: run it on fewer")
-    seen = frozenset(name for name, part in parts if part != "test")
-    return Discovered(folder.name, dag, seen, discovery.best_known(result["baselines"])["name"])
+    joined = result["problem"]["name"].split("+")  # of several problems the rows begin with their problem
+    seen = frozenset(_without(name, joined) for name, part in parts if part != "test")
+    return Discovered(folder.name, dag, seen, _rival(result["baselines"], problem.name))
+
+
+def _without(name: str, problems: Sequence[str]) -> str:
+    """Return the name of a row without the problem that it begins with."""
+    start, _, rest = name.partition(":")
+    return rest if len(problems) > 1 and start in problems else name
+
+
+def _rival(baselines: Sequence[dict[str, Any]], problem: str) -> str:
+    """Return the hand-made proxy that is best on a run's training rows, those of the problem where known."""
+
+    def told(train: dict[str, Any]) -> dict[str, Any]:
+        return train | {"spearman": train.get(f"spearman in {problem}", train["spearman"])}
+
+    known = discovery.best_known({"name": one["name"], "train": told(one["train"])} for one in baselines)
+    return str(known["name"])
 
 
 def unseen(pool: Pool, seen: frozenset[str]) -> Ints:
@@ -491,14 +505,14 @@ def rows(options: argparse.Namespace, report: Report) -> list[Row]:
     if options.transnas101 is not None:
         query = "?sample=20" if options.quick else ""
         problem = load_problem(f"transnas101:{options.transnas101}{query}", None, report)
-        formulas = [discovered(text, problem.table.leaves) for text in options.formulas]
+        formulas = [discovered(text, problem) for text in options.formulas]
         methods = methods_of(problem, formulas, options.networks, report)
         found += problem_rows(problem, transnas101_pool(problem), methods, formulas, options, report)
     if options.camvid is not None:
         problem = load_problem(f"camvid:{options.camvid}" if options.camvid else "camvid", None, report)
         measured, classes = camvid_table()
         pool = camvid_pool(problem, measured)
-        formulas = [discovered(text, problem.table.leaves) for text in options.formulas]
+        formulas = [discovered(text, problem) for text in options.formulas]
         methods = methods_of(problem, formulas, options.networks, report)
         if options.supernet is not None:
             methods["one-shot"] = oneshot(options.supernet, pool, classes)

@@ -146,13 +146,16 @@ def test_samplers_look_at_each_network_once(sampler: str) -> None:
 # ---- what a run has seen -----------------------------------------------------------------------------------
 
 
-def run_folder(folder: Path, parts: dict[str, str], total: int | None = None) -> Path:
+def run_folder(folder: Path, parts: dict[str, str], total: int | None = None, name: str = "x") -> Path:
     """Write what a run of evolve leaves that is read here."""
     dag = parse("macs_total", table_of("x", macs_total=[1.0]).leaves)
     rival = {"name": "snip", "train": {"invalid": 0, "spearman": 0.5}}
     result = {
         "best": {"graph": dag.to_json(), "key": dag.key},
-        "problem": {"rows": {"train": len(parts) if total is None else total, "validation": 0, "test": 0}},
+        "problem": {
+            "name": name,
+            "rows": {"train": len(parts) if total is None else total, "validation": 0, "test": 0},
+        },
         "baselines": [rival, {"name": "zen", "train": {"invalid": 3, "spearman": 0.9}}],
     }
     folder.mkdir()
@@ -165,15 +168,35 @@ def run_folder(folder: Path, parts: dict[str, str], total: int | None = None) ->
 def test_networks_whose_labels_a_run_has_seen_are_left_out(tmp_path: Path) -> None:
     pool = pool_of(np.arange(6.0), groups=("a", "b", "a", "c", "d", "e"))
     parts = dict(zip(pool.archs, ["train", "test", "test", "validation", "test", "test"], strict=True))
-    leaves = table_of("x", macs_total=[1.0]).leaves
-    found = search.discovered(str(run_folder(tmp_path / "run", parts)), leaves)
+    problem = Problem(
+        "camvid", table_of("abcdefghij", macs_total=range(10)), np.arange(10.0), "miou", tuple("x" * 10)
+    )
+    found = search.discovered(str(run_folder(tmp_path / "run", parts)), problem)
     assert (found.name, found.rival, len(found.seen)) == ("run", "snip", 2)
     assert search.unseen(pool, found.seen).tolist() == [1, 4, 5]  # 2 equals 0, which was trained on
     assert search.unseen(pool, frozenset()).tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ConfigError, match=r"names 6 of 9 networks"):
-        search.discovered(str(run_folder(tmp_path / "thinned", parts, 9)), leaves)
-    text = search.discovered("2 * macs_total", leaves)
+        search.discovered(str(run_folder(tmp_path / "thinned", parts, 9)), problem)
+    text = search.discovered("2 * macs_total", problem)
     assert (text.name, text.seen, text.rival) == ("2 * macs_total", frozenset(), "")
+
+
+def test_runs_on_several_problems(tmp_path: Path) -> None:
+    parts = {
+        "transnas101:64-41414-1_02_103": "train",
+        "camvid:rtseg:tiny:c0-C0-0": "validation",
+        "camvid:b": "test",
+    }
+    run = run_folder(tmp_path / "run", parts, name="transnas101+camvid")
+    problem = Problem(
+        "camvid", table_of("abcdefghij", macs_total=range(10)), np.arange(10.0), "miou", tuple("x" * 10)
+    )
+    assert search.discovered(str(run), problem).seen == {"64-41414-1_02_103", "rtseg:tiny:c0-C0-0"}
+    baselines = [
+        {"name": "snip", "train": {"invalid": 0, "spearman": 0.9, "spearman in camvid": 0.1}},
+        {"name": "zen", "train": {"invalid": 0, "spearman": 0.2, "spearman in camvid": 0.5}},
+    ]
+    assert [search._rival(baselines, name) for name in ("camvid", "other")] == ["zen", "snip"]
 
 
 # ---- what it costs -----------------------------------------------------------------------------------------
