@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import choosing, plots, search, search_plots, segmenter_plots
+from benchmarks import choosers, choosing, plots, search, search_plots, segmenter_plots
 from benchmarks.choosing import Pool
 from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
@@ -171,13 +171,13 @@ def test_networks_whose_labels_a_run_has_seen_are_left_out(tmp_path: Path) -> No
     problem = Problem(
         "camvid", table_of("abcdefghij", macs_total=range(10)), np.arange(10.0), "miou", tuple("x" * 10)
     )
-    found = search.discovered(str(run_folder(tmp_path / "run", parts)), problem)
+    found = choosers.discovered(str(run_folder(tmp_path / "run", parts)), problem)
     assert (found.name, found.rival, len(found.seen)) == ("run", "snip", 2)
-    assert search.unseen(pool, found.seen).tolist() == [1, 4, 5]  # 2 equals 0, which was trained on
-    assert search.unseen(pool, frozenset()).tolist() == [0, 1, 2, 3, 4, 5]
+    assert choosers.unseen(pool, found.seen).tolist() == [1, 4, 5]  # 2 equals 0, which was trained on
+    assert choosers.unseen(pool, frozenset()).tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ConfigError, match=r"names 6 of 9 networks"):
-        search.discovered(str(run_folder(tmp_path / "thinned", parts, 9)), problem)
-    text = search.discovered("2 * macs_total", problem)
+        choosers.discovered(str(run_folder(tmp_path / "thinned", parts, 9)), problem)
+    text = choosers.discovered("2 * macs_total", problem)
     assert (text.name, text.seen, text.rival) == ("2 * macs_total", frozenset(), "")
 
 
@@ -191,12 +191,12 @@ def test_runs_on_several_problems(tmp_path: Path) -> None:
     problem = Problem(
         "camvid", table_of("abcdefghij", macs_total=range(10)), np.arange(10.0), "miou", tuple("x" * 10)
     )
-    assert search.discovered(str(run), problem).seen == {"64-41414-1_02_103", "rtseg:tiny:c0-C0-0"}
+    assert choosers.discovered(str(run), problem).seen == {"64-41414-1_02_103", "rtseg:tiny:c0-C0-0"}
     baselines = [
         {"name": "snip", "train": {"invalid": 0, "spearman": 0.9, "spearman in camvid": 0.1}},
         {"name": "zen", "train": {"invalid": 0, "spearman": 0.2, "spearman in camvid": 0.5}},
     ]
-    assert [search._rival(baselines, name) for name in ("camvid", "other")] == ["zen", "snip"]
+    assert [choosers._rival(baselines, name) for name in ("camvid", "other")] == ["zen", "snip"]
 
 
 # ---- what it costs -----------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def arena(n: int = 30) -> search.Arena:
 
 def test_random_search_at_equal_cost() -> None:
     one = arena()
-    perfect = search.Method("perfect", "handmade", one.pool.target, seconds=10.0, start=50.0)
+    perfect = choosers.Method("perfect", "handmade", one.pool.target, seconds=10.0, start=50.0)
     rows = {row["n_rows"]: row for row in search.method_rows(one, perfect, one.order, "random")}
     whole, third = rows[30], rows[10]
     assert (whole["cost_seconds"], whole["trainings"]) == (350, 3.5)
@@ -223,7 +223,7 @@ def test_random_search_at_equal_cost() -> None:
     assert (
         third["worth"] <= 10 < whole["worth"] < 20
     )  # half of the searches find the best in half of the pool
-    cheap = search.Method("cheap", "handmade", -one.pool.target, seconds=0.1)
+    cheap = choosers.Method("cheap", "handmade", -one.pool.target, seconds=0.1)
     last = search.method_rows(one, cheap, one.order, "random")[-1]
     assert last["trainings"] < 1  # nothing can be trained for it: a random pick
     assert last["random_median"] == trained[0]["median"] == pytest.approx(15)
@@ -240,7 +240,7 @@ def test_no_label_reaches_a_choice_that_is_not_trained(monkeypatch: pytest.Monke
     names = tuple(map(str, all_archs()[5:35]))
     columns = {"macs_total": RNG.uniform(1, 2, 30), "params": RNG.uniform(1, 2, 30)}
     table = table_of(names, **columns)
-    monkeypatch.setattr(search, "scoring_seconds", lambda problem, dags, *_: dict.fromkeys(dags, 1.0))
+    monkeypatch.setattr(choosers, "scoring_seconds", lambda problem, dags, *_: dict.fromkeys(dags, 1.0))
     chosen, choices = choosing.chosen, list[Any]()
 
     def watched(scores: Any, order: Any) -> Any:
@@ -253,8 +253,8 @@ def test_no_label_reaches_a_choice_that_is_not_trained(monkeypatch: pytest.Monke
     runs = []
     for sign in (1, -1):
         problem = Problem("transnas101", table, sign * np.arange(30.0), "miou", names)
-        methods = search.methods_of(problem, [], 1, silent)
-        one = search.Arena.of("transnas101", "all", search.transnas101_pool(problem), 5)
+        methods = choosers.methods_of(problem, [], 1, silent)
+        one = search.Arena.of("transnas101", "all", choosers.transnas101_pool(problem), 5)
         choices.clear()
         for method in methods.values():
             search.method_rows(one, method, one.order, "random")
@@ -278,7 +278,7 @@ def test_pool_of_measured_networks() -> None:
     rows = [measured(name, 0, 30.0 + k, 100.0) for k, name in enumerate("abcdefghijk")]
     rows.append(measured("c", 1, 36.0, 200.0))
     target = np.array([30.0 + k + 2 * (name == "c") for k, name in enumerate("abcdefghijk")])
-    pool = search.camvid_pool(Problem("camvid", table, target, "miou", table.rows), rows[::-1])
+    pool = choosers.camvid_pool(Problem("camvid", table, target, "miou", table.rows), rows[::-1])
     assert (pool.first[2], pool.target[2], pool.trainings[2], pool.seconds[2]) == (32, 34, 2, 150)
     assert pool.trainings.sum() == 12
 
@@ -290,11 +290,11 @@ def test_one_shot_scores_and_the_cost_of_the_supernet(
     rows = [measured(name, 0, miou, 3.0) for name, miou in zip(pool.archs, (5, 9, 7), strict=True)]
     write_rows(tmp_path / "oneshot.csv", rows[:2], CLASSES)
     assert (tmp_path / "oneshot.csv").read_text().startswith(",".join(header(CLASSES)))
-    monkeypatch.setattr(search, "supernet_seconds", lambda folder: 1000.0)
+    monkeypatch.setattr(choosers, "supernet_seconds", lambda folder: 1000.0)
     with pytest.raises(ConfigError, match=r"1 networks have no one-shot score.*oneshot rank"):
-        search.oneshot(tmp_path, pool, CLASSES)
+        choosers.oneshot(tmp_path, pool, CLASSES)
     write_rows(tmp_path / "oneshot.csv", rows[::-1], CLASSES)
-    method = search.oneshot(tmp_path, pool, CLASSES)
+    method = choosers.oneshot(tmp_path, pool, CLASSES)
     assert method.scores.tolist() == [5, 9, 7]
     assert method.cost(2) == 1006
 
@@ -303,12 +303,12 @@ def test_seconds_of_sittings_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from types import SimpleNamespace
 
     spent = SimpleNamespace(cpu_seconds=0.0)
-    monkeypatch.setattr(search, "read_header", lambda folder: spent)
+    monkeypatch.setattr(choosers, "read_header", lambda folder: spent)
     lines = [json.dumps({"seconds": s}) for s in (10, 20, 30, 8, 16, 5)]
     (tmp_path / "journal.jsonl").write_text("\n".join(lines) + "\n")
-    assert search.supernet_seconds(tmp_path) == 30 + 16 + 5
+    assert choosers.supernet_seconds(tmp_path) == 30 + 16 + 5
     spent.cpu_seconds = 7.0
-    assert search.supernet_seconds(tmp_path) == 7
+    assert choosers.supernet_seconds(tmp_path) == 7
 
 
 # ---- the command and the pages -----------------------------------------------------------------------------
@@ -327,9 +327,9 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
 def test_tables_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = arena()
     methods = [
-        search.Method("snip", "handmade", one.pool.target + RNG.normal(scale=9, size=30), 1.0),
-        search.Method("sum(a|b)", "formula", one.pool.target, 1.0),
-        search.Method("one-shot", "oneshot", one.pool.target, 1.0, 900.0),
+        choosers.Method("snip", "handmade", one.pool.target + RNG.normal(scale=9, size=30), 1.0),
+        choosers.Method("sum(a|b)", "formula", one.pool.target, 1.0),
+        choosers.Method("one-shot", "oneshot", one.pool.target, 1.0, 900.0),
     ]
     rows = search.random_rows(one) + search.noise_rows(one, 1.0)
     for method in methods:
