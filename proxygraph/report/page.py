@@ -13,7 +13,7 @@ from proxygraph.errors import BackendUnavailable
 PACKAGE: Final = "proxygraph.report"
 
 
-def page(template: str, package: str = PACKAGE, **content: Any) -> str:
+def page(template: str, package: str = PACKAGE, *, pictures: bool = False, **content: Any) -> str:
     """Return a page.
 
     Parameters
@@ -23,6 +23,8 @@ def page(template: str, package: str = PACKAGE, **content: Any) -> str:
         is `markupsafe.Markup`; `data` is what the script gets, as JSON.
     package : str
         Whose templates are looked up first.
+    pictures : bool
+        Allow pictures that are inside the page (``data:``).
     **content
         What the template names.
 
@@ -54,7 +56,7 @@ def page(template: str, package: str = PACKAGE, **content: Any) -> str:
         "style": Markup(style),
         "script": Markup(script),
         "policy": f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'",
+        f"base-uri 'none'; form-action 'none'{'; img-src data:' if pictures else ''}",
     }
     return environment.get_template(template).render(**shell, **content)
 
