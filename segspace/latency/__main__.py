@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -185,12 +185,21 @@ def check(
 
 
 def measure(
-    archs: Annotated[list[str], typer.Argument(help="Networks of any space, or baselines.")],
-    runtime: Annotated[str, typer.Option(help="eager, onnxruntime, openvino, compile or cuda.")] = "eager",
-    threads: Annotated[int, typer.Option(help="Threads of one run.")] = 1,
-    batch: Annotated[int, typer.Option(help="Images per run.", min=1)] = 1,
-    size: ImageSize = "120x160",
-    classes: Classes = 11,
+    archs: Annotated[list[str] | None, typer.Argument(help="Networks of any space, or baselines.")] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a search: its front too, in its setting, kept there as measured.json for "
+            "segspace.report."
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="eager, onnxruntime, openvino, compile or cuda. [eager]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one run. [1]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images per run. [1]", min=1)] = None,
+    size: Annotated[str | None, typer.Option(help="Image size, HEIGHTxWIDTH. [120x160]")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes. [11]", min=1)] = None,
     rounds: Rounds = 50,
     seed: Seed = 0,
     json: Annotated[Path | None, typer.Option(help="Write the records to this file.")] = None,
@@ -211,15 +220,24 @@ def measure(
     from segspace.latency.table import Setting
     from segspace.models import build as network
 
-    pixels, runner = _size(size), find(runtime, threads)
-    costs = [cost(network(arch, classes), pixels) for arch in archs]
+    names, usual = list(archs or []), Usual()
+    if study is not None:
+        names, usual = _of_study(study, names)
+        json = json or study / "measured.json"
+    if not names:
+        raise ConfigError("no networks to measure: name some, or give the folder of a search with --study")
+    given = {"runtime": runtime, "threads": threads, "batch": batch, "classes": classes}
+    usual = usual._replace(**{k: v for k, v in given.items() if v is not None})
+    runner = find(usual.runtime, usual.threads, usual.dtype, usual.layout)
+    batch, classes, pixels = usual.batch, usual.classes, usual.size if size is None else _size(size)
+    costs = [cost(network(arch, classes), pixels) for arch in names]
     if warning := refuse_if_busy(machine_load(), busy_ok):
         _warner()(warning)
-    records = measure_networks(archs, pixels, classes, runner, batch, rounds, seed)
+    records = measure_networks(names, pixels, classes, runner, batch, rounds, seed)
     setting = Setting.of(runner, batch)
-    print(f"{setting}, {size}, {classes} classes, {rounds} rounds in turns; images/s of the median")
+    print(f"{setting}, {pixels[0]}x{pixels[1]}, {classes} classes, {rounds} rounds in turns; images/s of the median")
     print("median ms     p10     p90  images/s  params (k)  MACs (M)  network")
-    for arch, spent, one in zip(archs, costs, records, strict=True):
+    for arch, spent, one in zip(names, costs, records, strict=True):
         print(
             f"{one.median:9.3f} {one.p10:7.3f} {one.p90:7.3f} {1e3 * batch / one.median:9.1f} "
             f"{spent.params / 1e3:11.1f} {spent.macs / 1e6:9.1f}  {arch}"
@@ -227,10 +245,37 @@ def measure(
     if json is not None:
         rows = [
             {"arch": arch, **asdict(one), "params": spent.params, "macs": spent.macs}
-            for arch, spent, one in zip(archs, costs, records, strict=True)
+            for arch, spent, one in zip(names, costs, records, strict=True)
         ]
         found = {"setting": asdict(setting), "size": pixels, "classes": classes, "networks": rows}
         RunFolder(json.parent).write(json.name, dumps(found, indent=1) + "\n")
+
+
+class Usual(NamedTuple):
+    """In which setting networks are measured unless told otherwise."""
+
+    runtime: str = "eager"
+    threads: int = 1
+    dtype: str = "float32"
+    layout: str = "nchw"
+    batch: int = 1
+    size: Size = (120, 160)
+    classes: int = 11
+
+
+def _of_study(study: Path, archs: list[str]) -> tuple[list[str], Usual]:
+    """Return the front of a search and further networks, and the setting of the search."""
+    from segspace.search.results import read_results
+
+    found = read_results(study)
+    if found.setting is None:
+        raise ConfigError(
+            f"{study}: written by an older version, which did not keep its setting; run the command of the "
+            "search again, which goes on and ends at once"
+        )
+    was = found.setting
+    usual = Usual(was.runtime, was.threads, was.dtype, was.layout, was.batch, found.size, found.classes)
+    return list(dict.fromkeys([*(one.arch for one in found.front), *archs])), usual
 
 
 def draw(space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
