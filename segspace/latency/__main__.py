@@ -196,7 +196,7 @@ def measure(
     runtime: Annotated[
         str | None, typer.Option(help="eager, onnxruntime, openvino, compile or cuda. [eager]")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of one run. [1]")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one run. [1]", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Images per run. [1]", min=1)] = None,
     size: Annotated[str | None, typer.Option(help="Image size, HEIGHTxWIDTH. [120x160]")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes. [11]", min=1)] = None,
@@ -226,16 +226,18 @@ def measure(
         json = json or study / "measured.json"
     if not names:
         raise ConfigError("no networks to measure: name some, or give the folder of a search with --study")
-    given = {"runtime": runtime, "threads": threads, "batch": batch, "classes": classes}
-    usual = usual._replace(**{k: v for k, v in given.items() if v is not None})
-    runner = find(usual.runtime, usual.threads, usual.dtype, usual.layout)
-    batch, classes, pixels = usual.batch, usual.classes, usual.size if size is None else _size(size)
+    runner = find(runtime or usual.runtime, threads or usual.threads, usual.dtype, usual.layout)
+    batch, classes = batch or usual.batch, classes or usual.classes
+    pixels = usual.size if size is None else _size(size)
     costs = [cost(network(arch, classes), pixels) for arch in names]
     if warning := refuse_if_busy(machine_load(), busy_ok):
         _warner()(warning)
     records = measure_networks(names, pixels, classes, runner, batch, rounds, seed)
     setting = Setting.of(runner, batch)
-    print(f"{setting}, {pixels[0]}x{pixels[1]}, {classes} classes, {rounds} rounds in turns; images/s of the median")
+    print(
+        f"{setting}, {pixels[0]}x{pixels[1]}, {classes} classes, {rounds} rounds in turns; "
+        "images/s of the median"
+    )
     print("median ms     p10     p90  images/s  params (k)  MACs (M)  network")
     for arch, spent, one in zip(names, costs, records, strict=True):
         print(

@@ -1,4 +1,4 @@
-"""An arch of the space ``rtseg`` drawn: layers from left to right, one band per resolution, fused by the head.
+"""An arch of the space ``rtseg`` drawn: layers from left to right, a band per resolution, fused by the head.
 
 ``python -m segspace.report.archs ARCH --out FILE.svg`` (or ``.png``) makes a picture for other documents.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -25,25 +26,23 @@ if TYPE_CHECKING:
 NAMES: Final[Mapping[str, str]] = {
     "skip": "skip",
     "conv3x3": "conv",
-    "2xconv3x3": "2 × conv",
-    "zoomed": "zoomed",
-    "2xzoomed": "2 × zoomed",
-    "ir": "inv. resid.",
-    "fuse": "fuse",
-    "classifier": "classify",
-    "resize": "resize",
+    "2xconv3x3": "2×conv",
+    "zoomed": "zoom",
+    "2xzoomed": "2×zoom",
+    "ir": "ir",
 }
 """What is written on a layer."""
 KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "skip": ("skip", "skip: 1×1 convolution"),
-    "conv": ("conv3x3 2xconv3x3", "3×3 convolution, once or twice"),
-    "zoom": ("zoomed 2xzoomed", "the same, at half the resolution"),
-    "ir": ("ir", "inverted residual"),
-    "ends": ("fuse classifier resize", "stem and head, the same in all networks"),
+    "conv": ("conv3x3 2xconv3x3", "conv: 3×3 convolution, one or two"),
+    "zoom": ("zoomed 2xzoomed", "zoom: these at half the resolution"),
+    "ir": ("ir", "ir: inverted residual"),
+    "ends": ("fuse classifier resize", "stem, head: as in all networks"),
 }
 """By colour: operators, and what the key says of them."""
-_WIDTH, _HEIGHT, _ACROSS, _LANE, _PAD = 74.0, 42.0, 93.0, 58.0, 14.0
-_LEFT, _TOP, _ROUND = 44.0, 12.0, 7.0
+_WIDTH, _HEIGHT, _ACROSS, _LANE, _PAD = 50.0, 52.0, 64.0, 66.0, 12.0
+_LEFT, _TOP, _ROUND = 36.0, 12.0, 6.0
+_IN: Final = {"stem": "convolutions of stride 2 to 1/8", "head": "fusion, convolution, classifier, resizing"}
 Point = tuple[float, float]
 
 
@@ -53,7 +52,7 @@ class Box:
 
     node: str
     kind: str
-    lines: tuple[str, str]
+    lines: tuple[str, str, str]
     title: str
     x: float
     y: float
@@ -80,8 +79,9 @@ def kind_of(step: Step) -> str:
 
 
 def node_of(step: Step) -> str:
-    """Return the name of the box of a step: the stem has one box."""
-    return "stem" if step.name.startswith("stem") else step.name
+    """Return the name of the box of a step: stem and head, equal in all networks, have one each."""
+    part, _ = step.name.split(".")
+    return part if part in ("stem", "head") else step.name
 
 
 def drawing(arch: Arch, steps: Program, shares: Sequence[float] | None = None) -> Drawing:
@@ -109,15 +109,18 @@ def drawing(arch: Arch, steps: Program, shares: Sequence[float] | None = None) -
         x = _LEFT + _ACROSS * (column + 0.5)
         y = tops[level] + _PAD / 2 + _LANE * (lane + 0.5)
         share += boxes[node].share if node in boxes else 0.0
-        channels = f"{step.piece.c_out} ch · {100 * share:.0f} %"
-        name = "stem" if node == "stem" else NAMES[step.piece.op]
-        title = f"{node}: {step.piece.text()}, {100 * share:.1f} %"
-        boxes[node] = Box(node, kind_of(step), (name, channels), title, x, y, share)
+        lines = (NAMES.get(step.piece.op, node), f"{step.piece.c_out} ch", f"{100 * share:.0f} %")
+        title = f"{step.name}: {step.piece.text()}, {100 * share:.1f} %"
+        if node in ("stem", "head"):
+            convolutions = arch.preset.stem if node == "stem" else (arch.preset.head,)
+            lines = (node, f"{convolutions[-1]} ch", lines[2])
+            title = f"{node}: {_IN[node]}, {100 * share:.1f} %"
+        boxes[node] = Box(node, kind_of(step), lines, title, x, y, share)
     bands = tuple((f"1/{8 << k}", tops[k], tops[k] + n * _LANE + _PAD) for k, n in lanes.items())
-    first, last = boxes["stem"], boxes["head.resize"]
+    first, last = boxes["stem"], boxes["head"]
     (_, size), out = steps.steps[-1].piece.sizes, steps.steps[-1].piece.c_out
     words = (
-        (f"image {size[0]}×{size[1]}", first.x, first.y - _HEIGHT / 2 - 5),
+        (f"{size[0]}×{size[1]}", first.x, first.y - _HEIGHT / 2 - 5),
         (f"{out} classes", last.x, last.y - _HEIGHT / 2 - 5),
     )
     width = last.x + _WIDTH / 2 + 8
@@ -139,8 +142,7 @@ def _places(arch: Arch) -> tuple[dict[str, tuple[int, int, int]], dict[int, int]
             split = level
         ends.append(level)
     column = 1 + len(trunk) + max(len(deep), len(detail))
-    for k, name in enumerate(("fuse", "refine", "classifier", "resize")):
-        places[f"head.{name}"] = (column + k, ends[2], 0)
+    places["head"] = (column, ends[2], 0)
     lanes = dict.fromkeys(range(ends[1] + 1), 1)
     for k in range(len(deep)):  # detail's line goes on to the head where deep may still have layers
         column, level, _ = places[f"deep.{k}"]
@@ -154,16 +156,15 @@ def _edges(arch: Arch, boxes: Mapping[str, Box]) -> list[tuple[Point, ...]]:
     """Return the lines between boxes; deep comes into the head from below."""
     trunk = ["stem", *(f"trunk.{k}" for k in range(len(arch.trunk)))]
     deep = [trunk[-1], *(f"deep.{k}" for k in range(len(arch.deep)))]
-    head = [f"head.{name}" for name in ("fuse", "refine", "classifier", "resize")]
-    detail = [trunk[-1], *(f"detail.{k}" for k in range(len(arch.detail))), *head]
+    detail = [trunk[-1], *(f"detail.{k}" for k in range(len(arch.detail))), "head"]
     edges: list[tuple[Point, ...]] = []
     for path in (trunk, deep, detail):
-        for one, other in zip(path, path[1:], strict=False):
+        for one, other in pairwise(path):
             a, b = boxes[one], boxes[other]
             right, left = a.x + _WIDTH / 2, b.x - _WIDTH / 2
             bend = right + (_ACROSS - _WIDTH) / 2
             edges.append(((right, a.y), (bend, a.y), (bend, b.y), (left, b.y)))
-    a, b = boxes[deep[-1]], boxes[head[0]]
+    a, b = boxes[deep[-1]], boxes["head"]
     edges.append(((a.x + _WIDTH / 2, a.y), (b.x, a.y), (b.x, b.y + _HEIGHT / 2)))
     return edges
 
@@ -178,7 +179,9 @@ def arch_markup(drawn: Drawing, name: str, **attributes: str) -> Markup:
     marks = []
     for k, (band, top, bottom) in enumerate(drawn.bands):
         shade = f"band{' odd' if k % 2 else ''}"
-        marks.append(tag("rect", x=0.0, y=top, width=drawn.width, height=bottom - top, class_=f"scale {shade}"))
+        marks.append(
+            tag("rect", x=0.0, y=top, width=drawn.width, height=bottom - top, class_=f"scale {shade}")
+        )
         marks.append(tag("text", band, x=8.0, y=(top + bottom) / 2 + 4, class_="scale"))
     marks += [tag("path", d=_rounded(points), class_="edge") for points in drawn.edges]
     most = max(box.share for box in drawn.boxes) or 1.0
@@ -188,8 +191,9 @@ def arch_markup(drawn: Drawing, name: str, **attributes: str) -> Markup:
         parts = (
             tag("title", box.title),
             tag("rect", x=left, y=top, width=_WIDTH, height=_HEIGHT, rx=5.0, class_="box"),
-            tag("text", box.lines[0], x=box.x, y=top + 16, class_="middle"),
-            tag("text", box.lines[1], x=box.x, y=top + 29, class_="small middle"),
+            tag("text", box.lines[0], x=box.x, y=top + 14.5, class_="middle"),
+            tag("text", box.lines[1], x=box.x, y=top + 27, class_="small middle"),
+            tag("text", box.lines[2], x=box.x, y=top + 38.5, class_="small middle"),
             tag("rect", x=left + 6, y=top + _HEIGHT - 7, width=bar, height=3.0, class_="share"),
         )
         marks.append(tag("g", *parts, data_node=box.node, class_=f"node op-{box.kind}"))
@@ -320,16 +324,16 @@ def write_png(text: str, path: Path, size: tuple[int, int] = (120, 160), classes
     most = max(box.share for box in drawn.boxes) or 1.0
     for box in drawn.boxes:
         left, top = box.x - _WIDTH / 2, box.y - _HEIGHT / 2
-        line, fill = (colour[name] for name in _OF_KIND[box.kind])
+        stroke, fill = (colour[name] for name in _OF_KIND[box.kind])
         shape: Any = FancyBboxPatch(
-            (left + 4, top + 4), _WIDTH - 8, _HEIGHT - 8, boxstyle="round,pad=4", fc=fill, ec=line, lw=1.2
+            (left + 4, top + 4), _WIDTH - 8, _HEIGHT - 8, boxstyle="round,pad=4", fc=fill, ec=stroke, lw=1.2
         )
         shape.set_zorder(2)
         axes.add_patch(shape)
-        axes.text(box.x, top + 12.5, box.lines[0], size=8.5, color=colour["ink"], ha="center", va="center")
-        axes.text(box.x, top + 26, box.lines[1], size=6.8, color=colour["soft"], ha="center", va="center")
+        for line, down, points_, name in zip(box.lines, (11, 24, 35.5), (8.5, 7, 7), _INKS, strict=True):
+            axes.text(box.x, top + down, line, size=points_, color=colour[name], ha="center", va="center")
         bar = max(0.0, (_WIDTH - 12) * box.share / most)
-        axes.add_patch(Rectangle((left + 6, top + _HEIGHT - 7), bar, 3, color=line, lw=0, zorder=3))
+        axes.add_patch(Rectangle((left + 6, top + _HEIGHT - 7), bar, 3, color=stroke, lw=0, zorder=3))
     for word, x, y in drawn.words:
         axes.text(x, y, word, size=6.8, color=colour["soft"], ha="center")
     try:
@@ -338,6 +342,7 @@ def write_png(text: str, path: Path, size: tuple[int, int] = (120, 160), classes
         raise StorageError(f"{path}: the picture cannot be written: {error}") from None
 
 
+_INKS: Final = ("ink", "soft", "soft")
 _OF_KIND: Final = {
     "skip": ("faint", "shade"),
     "conv": ("element", "element-fill"),

@@ -64,7 +64,7 @@ def front_figure(
     """
     xs = [x for x, _ in cloud] + ([] if budget is None else [budget])
     scores = [y for _, y in cloud]
-    log = bool(scores) and 0 < min(scores) and max(scores) > WIDE_RANGE * min(scores)
+    log = bool(scores) and min(scores) > 0 and max(scores) > WIDE_RANGE * min(scores)
     plot = frame(
         lambda start, end: Scale.around(xs, start, end),
         lambda start, end: Scale.around(scores, start, end, margin=0.08, log=log),
@@ -86,17 +86,23 @@ def front_figure(
             x, y = plot.x(one.x), plot.y(one.y)
             near = x + 12 + LETTER * len("chosen") > WIDTH
             end = "tick end" if near else "tick"
-            marks.append(tag("text", "chosen", x=x - 12 if near else x + 12, y=y - 8, class_=end, aria_hidden="true"))
+            marks.append(
+                tag("text", "chosen", x=x - 12 if near else x + 12, y=y - 8, class_=end, aria_hidden="true")
+            )
     marks += [_pick(one, plot) for one in front]
     y_name = f"{y_label}, logarithmic" if log else y_label
     axes = plot.axes("predicted latency, ms", y_name)
     return plot.svg(axes, *marks, name=name, class_="plot picks", role="group", data_cloud=rows)
 
 
-def agreement_figure(dots: Sequence[Dot], *, name: str) -> Markup:
-    """Return predicted over measured latency (its 10th percentile, whiskers to the 90th) and equality."""
-    both = [v for one in dots for v in (one.low, one.x, one.y)]
-    far = sorted(one.high for one in dots)[len(dots) // 2]  # one network in a bad moment squeezes no others
+def agreement_figure(dots: Sequence[Dot], others: Sequence[tuple[float, float]], *, name: str) -> Markup:
+    """Return predicted over measured latency (its 10th percentile, whiskers to the 90th) and equality.
+
+    `others` are networks that cannot be chosen: measured, predicted.
+    """
+    both = [v for one in dots for v in (one.low, one.x, one.y)] + [v for pair in others for v in pair]
+    highs = sorted(one.high for one in dots)
+    far = highs[len(highs) // 2] if highs else both[0]  # one network in a bad moment squeezes no others
     plot = frame(
         lambda start, end: Scale.around([*both, far], start, end),
         lambda start, end: Scale.around([*both, far], start, end),
@@ -109,6 +115,8 @@ def agreement_figure(dots: Sequence[Dot], *, name: str) -> Markup:
         ends = (plot.x(one.low), min(plot.x(one.high), plot.x.end))
         y = plot.y(one.y)
         marks.append(tag("line", x1=ends[0], x2=ends[1], y1=y, y2=y, class_="whisker"))
+    crosses = (f"M{short(plot.x(x) - 3.5)} {short(plot.y(y) - 3.5)}l7 7m0-7l-7 7" for x, y in others)
+    marks.append(tag("path", d="".join(crosses), class_="cross"))
     marks += [_pick(one, plot) for one in dots]
     axes = plot.axes("measured, ms", "predicted, ms")
     return plot.svg(axes, *marks, name=name, class_="plot picks", role="group")
@@ -153,5 +161,3 @@ def score_text(value: float | None) -> str:
         return number(value) if size >= 1e4 else f"{value:.3e}".replace("-", "−")
     decimals = next(d for d, least in ((1, 1e3), (2, 100.0), (3, 10.0), (4, 1.0), (5, 0.0)) if size >= least)
     return number(value, decimals)
-
-

@@ -25,7 +25,6 @@ class Measured:
     setting : Setting
     records : mapping of str to Record
         ms, by arch text or name of a baseline.
-    params, macs : mapping of str to int
     difference : str
         Where the setting differs from that of the search, in words; empty if nowhere, or not known.
     """
@@ -33,8 +32,6 @@ class Measured:
     path: Path
     setting: Setting
     records: Mapping[str, Record]
-    params: Mapping[str, int]
-    macs: Mapping[str, int]
     difference: str
 
 
@@ -47,17 +44,20 @@ def read_measured(path: Path, results: Results) -> Measured:
         If it is missing, damaged, or of another size or number of classes.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; make it with: python -m segspace.latency measure --study DIR")
+        raise ConfigError(
+            f"{path}: no such file; make it with: python -m segspace.latency measure --study DIR"
+        )
     found = RunFolder(path.parent).read(path.name)
     try:
         height, width = (int(v) for v in found["size"])
         classes, setting = int(found["classes"]), Setting(**found["setting"])
         names = ("median", "p10", "p90", "min")
-        records, params, macs = {}, {}, {}
+        records = {}
         for row in found["networks"]:
-            arch, times = str(row["arch"]), [float(row[name]) for name in names]
-            records[arch] = Record(*times, int(row["n"]), float(row["reference"]))
-            params[arch], macs[arch] = int(row["params"]), int(row["macs"])
+            arch, (median, p10, p90, least) = str(row["arch"]), (float(row[name]) for name in names)
+            records[arch] = Record(median, p10, p90, least, int(row["n"]), float(row["reference"]))
+            if not 0 < p10 <= p90:
+                raise ValueError(f"{arch}: {p10} to {p90} ms")
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{path}: not what python -m segspace.latency measure --json writes ({error!r})"
@@ -69,4 +69,4 @@ def read_measured(path: Path, results: Results) -> Measured:
             f"python -m segspace.latency measure --study {results.path}"
         )
     difference = "" if results.setting is None else results.setting.difference(setting)
-    return Measured(path, setting, records, params, macs, difference)
+    return Measured(path, setting, records, difference)

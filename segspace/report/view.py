@@ -88,7 +88,7 @@ def study_page(results: Results, measured: Measured | None, trained: Sequence[Tr
         reasons=list(results.result.get("invalid_reasons", {}).items()),
         progress=_progress(results, proxy),
         latency=_latency(results),
-        settings=settings(results.result["settings"] | {"ended": results.result["ended"]}),
+        settings=settings(_settings(results)),
         environment=environment(results.result["environment"]),
         data={one["id"]: one["copies"] for one in shown},
     )
@@ -175,24 +175,26 @@ def _agreement(
         return None
     predicted = {one.arch: one.cost for one in results.candidates}
     ids = {one.arch: one.id for one in networks}
-    both = [arch for arch in measured.records if arch in predicted and arch in ids]
-    dots, rows = [], []
+    dots, others, rows = [], [], []
     for arch, record in measured.records.items():
         ms = predicted.get(arch)
         error = "–" if ms is None else f"{100 * (ms / record.p10 - 1):+.1f}".replace("-", "−")
         shown = [f"{getattr(record, name):.3f}" for name in ("p10", "median", "p90")]
         rows.append((ids.get(arch, ""), arch, "–" if ms is None else _ms(ms), *shown, error))
-        if arch in both and ms is not None:
+        if ms is not None and arch not in ids:
+            others.append((record.p10, ms))
+        elif ms is not None:
             chosen = results.chosen is not None and arch == results.chosen.arch
             words = f"{arch}: predicted {_ms(ms)} ms, measured {_ms(record.p10)} ms"
             dots.append(Dot(ids[arch], words, record.p10, ms, record.p10, record.p90, chosen))
     return {
         "plot": agreement_figure(
-            dots, name="Predicted against measured latency; the numbers are in the table below"
+            dots, others, name="Predicted against measured latency; the numbers are in the table beside it"
         )
-        if dots
+        if dots or others
         else "",
-        "sentence": _error_sentence([(one.y, one.x) for one in dots]),
+        "others": bool(others),
+        "sentence": _error_sentence([*((one.y, one.x) for one in dots), *((y, x) for x, y in others)]),
         "difference": measured.difference,
         "setting": str(measured.setting),
         "rows": rows,
@@ -282,7 +284,9 @@ def _counts(results: Results) -> list[tuple[str, str, str]]:
     rows.append(("scored", f"{scored:,}", "have a score, and a predicted latency within the budget"))
     rows.append(("invalid", f"{counts['candidates'] - scored:,}", "the proxy has no finite value"))
     rows += [
-        (name.replace("_", " "), f"{counts[name]:,}", meaning) for name, meaning in _MEANINGS.items() if meaning
+        (name.replace("_", " "), f"{counts[name]:,}", meaning)
+        for name, meaning in _MEANINGS.items()
+        if meaning
     ]
     return rows
 
@@ -324,10 +328,18 @@ def _latency(results: Results) -> str:
     if found is None or results.setting is None:
         return str(results.result["settings"]["latency"])
     line = found["calibration"]
+    sign = "−" if line["offset"] < 0 else "+"
     return (
         f"{results.setting}; sum of the pieces in {found['table']} × {line['slope']:.3f} "
-        f"{line['offset']:+.3f} ms, mean error {line['mape']:.1f} % on the {line['n']} networks it was fitted to"
+        f"{sign} {abs(line['offset']):.3f} ms, mean error {line['mape']:.1f} % "
+        f"on the {line['n']} networks it was fitted to"
     )
+
+
+def _settings(results: Results) -> dict[str, Any]:
+    """Return the settings but for latency, which has a line of its own, and how the search ended."""
+    found = {name: value for name, value in results.result["settings"].items() if name != "latency"}
+    return found | {name: results.result[name] for name in ("ended", "seconds")}
 
 
 def _candidate_rows(rows: Sequence[Candidate], ids: Mapping[str, str]) -> list[tuple[str, ...]]:
@@ -351,7 +363,9 @@ def _thinned(found: Sequence[Candidate]) -> list[Candidate]:
 
 def _count_shown(n: int, results: Results) -> str:
     total = sum(one.score is not None for one in results.candidates)
-    return f"all {total:,} networks with a score" if n == total else f"{n:,} of {total:,} networks with a score"
+    return (
+        f"all {total:,} networks with a score" if n == total else f"{n:,} of {total:,} networks with a score"
+    )
 
 
 def _train_command(results: Results, arch: str = "ARCH") -> str:

@@ -1,4 +1,4 @@
-"""What a search left in its folder, read back and checked. Knows neither the database nor how it was searched."""
+"""What a search left in its folder, read back and checked. Knows nothing of the database."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_results(path: Path) -> Results:
     Raises
     ------
     ConfigError
-        If it is no such folder, the search wrote no results yet, or a file is damaged; the message says which.
+        If it is no such folder, the search wrote no results yet, or a file is damaged.
     """
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; give the one that segspace.search wrote (--out)")
@@ -94,7 +94,12 @@ def read_results(path: Path) -> Results:
             result["settings"][name]
         if (result["chosen"] or {}).get("arch") != (front[-1].arch if front else None):
             raise ValueError("the chosen network is not the last one of front.csv")
-        dict(result["environment"]["packages"]), str(result["proxy"]["infix"]), float(result["seconds"])
+        (
+            dict(result["environment"]["packages"]),
+            str(result["proxy"]["infix"]),
+            float(result["seconds"]),
+            str(result["ended"]),
+        )
         return Results(
             path,
             result,
