@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from proxygraph.estimators import ProxyRanker, SymbolicRegressor
     from proxygraph.infix import parse, text
     from proxygraph.kernels import compile_kernel
-    from proxygraph.leaves import STATISTICS, Leaf
+    from proxygraph.leaves import STATISTICS, Leaf, register_leaf, unregister_leaf
     from proxygraph.ops import OPS, Op, register, unregister
     from proxygraph.problem import Problem
     from proxygraph.program import lower
@@ -36,6 +36,8 @@ _HOME = {
     "compile_kernel": "kernels",
     "STATISTICS": "leaves",
     "Leaf": "leaves",
+    "register_leaf": "leaves",
+    "unregister_leaf": "leaves",
     "OPS": "ops",
     "Op": "ops",
     "register": "ops",
@@ -71,8 +73,10 @@ __all__ = [
     "parse",
     "rank_report",
     "register",
+    "register_leaf",
     "text",
     "unregister",
+    "unregister_leaf",
 ]
 
 

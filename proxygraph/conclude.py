@@ -11,7 +11,7 @@ from rich.console import Console
 
 from proxygraph.command import reporting
 from proxygraph.display import result_table
-from proxygraph.errors import ConfigError
+from proxygraph.errors import CompileError, ConfigError
 from proxygraph.finish import Finalist, baselines, choose, finalists, row_scores, tested
 from proxygraph.infix import text
 from proxygraph.islands import IslandsState
@@ -22,7 +22,7 @@ from proxygraph.objective import Objective
 from proxygraph.problem import Problem, Split
 from proxygraph.run import RunFolder, csv_text, environment
 from proxygraph.sympy_worker import SympyWorker
-from proxygraph.torch_source import formula_python
+from proxygraph.torch_source import formula_python, refusal_python
 
 
 def finished(
@@ -123,9 +123,11 @@ def store(
     folder.write("hall_of_fame.csv", csv_text(hall))
     folder.write("scores.csv", csv_text(scores))
     folder.write("formula.tex", formula_tex(best.dag, provenance=provenance))
-    folder.write(
-        "formula.py", formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"])
-    )
+    try:
+        source = formula_python(best.dag, provenance=provenance, tabular=result["problem"]["tabular"])
+    except CompileError as error:  # a statistic of the user's own
+        source = refusal_python(best.dag, str(error), provenance=provenance)
+    folder.write("formula.py", source)
 
 
 def announce(screen: Console, result: dict[str, Any], best: Finalist, folder: RunFolder, metric: str) -> None:
@@ -138,11 +140,15 @@ def announce(screen: Console, result: dict[str, Any], best: Finalist, folder: Ru
         + ", ".join(f"{n:,} {tier}" for tier, n in duplicates.items() if n),
         soft_wrap=True,
     )
+    run = quote(str(folder.path))
+    tabular = result["problem"]["tabular"]
     for name, value in (
         ("best formula", result["best"]["infix"]),
         ("LaTeX", result["best"]["latex"]),
         ("Python", folder.path / "formula.py"),
         ("all results", folder.path / "result.json"),
-        ("report", f"python -m proxygraph.report {quote(str(folder.path))} --open"),
+        ("report", f"python -m proxygraph.report {run} --open"),
+        ("other forms", f"python -m proxygraph.export {run} --format latex"),
+        *(() if tabular else [("search segmenters with it", f"python -m segspace.search --proxy {run}")]),
     ):
         screen.print(f"{name}: {value}", markup=False, soft_wrap=True)

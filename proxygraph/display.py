@@ -12,8 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from proxygraph.command import duration
 from proxygraph.infix import text
 from proxygraph.islands import IslandsState
+from proxygraph.loop import Stop
 
 Validate = Callable[[IslandsState], Sequence[float]]
 
@@ -22,8 +24,23 @@ def _number(value: object) -> str:
     return f"{value:+.3f}" if isinstance(value, float) else "-"
 
 
+def time_left(stop: Stop | None, state: IslandsState, seconds: float) -> str:
+    """Return ``, 0:35 left``: until the nearest limit on time, generations or formulas, at the pace so far."""
+    if stop is None:
+        return ""
+    spent = [(stop.seconds, seconds), (stop.generations, state.generation)]
+    spent.append((stop.evaluations, state.counters["evaluated"]))
+    left = [(limit - done) * seconds / done for limit, done in spent if limit is not None and done > 0]
+    return f", at most {duration(max(0.0, min(left)))} left" if left else ""
+
+
 def live_table(
-    state: IslandsState, validation: Sequence[float], seconds: float, metric: str, width: int
+    state: IslandsState,
+    validation: Sequence[float],
+    seconds: float,
+    metric: str,
+    width: int,
+    stop: Stop | None = None,
 ) -> Table:
     """Return the front of a running search; `validation` has one number per front member."""
     counters = state.counters
@@ -31,7 +48,8 @@ def live_table(
     known = sum(counters[tier] for tier in ("structural", "algebraic", "numeric", "rank"))
     table = Table(
         title=f"generation {state.generation} · {counters['evaluated']:,} formulas scored ({rate:,.0f}/s), "
-        f"{known:,} duplicates, {counters['invalid']:,} invalid · {seconds:.0f} s",
+        f"{known:,} duplicates, {counters['invalid']:,} invalid · {seconds:.0f} s"
+        f"{time_left(stop, state, seconds)}",
         title_justify="left",
         expand=False,
     )
@@ -46,7 +64,7 @@ def live_table(
 
 @contextmanager
 def watching(
-    out: Console, metric: str, validate: Validate, quiet: bool
+    out: Console, metric: str, validate: Validate, quiet: bool, stop: Stop | None = None
 ) -> Iterator[Callable[[IslandsState, float], None]]:
     """Yield a function to call after every generation; it draws on a terminal and logs a line elsewhere."""
     last = [-1e9]
@@ -62,7 +80,9 @@ def watching(
                 out.print(
                     f"{seconds:5.0f} s  generation {state.generation:4d}  "
                     f"scored {state.counters['evaluated']:7,d}  "
-                    f"{metric} train {state.best:.3f}  best validation {check:.3f}",
+                    f"({state.counters['evaluated'] / max(seconds, 0.01):,.0f}/s)  "
+                    f"{metric} train {state.best:.3f}  best validation {check:.3f}"
+                    f"{time_left(stop, state, seconds)}",
                     soft_wrap=True,
                 )
 
@@ -73,7 +93,7 @@ def watching(
         def draw(state: IslandsState, seconds: float) -> None:
             if time.monotonic() - last[0] >= 0.5:
                 last[0] = time.monotonic()
-                live.update(live_table(state, validate(state), seconds, metric, out.width))
+                live.update(live_table(state, validate(state), seconds, metric, out.width, stop))
 
         yield draw
 

@@ -8,11 +8,44 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from proxygraph.command import console, reporting, run_command
+from proxygraph.evolve_options import (
+    CheckpointSeconds,
+    Dask,
+    Enough,
+    Evaluations,
+    Generations,
+    Initial,
+    Islands,
+    Leaves,
+    MaxConstants,
+    MaxCost,
+    MaxDepth,
+    MaxSize,
+    MigrateEvery,
+    Nesting,
+    Objective,
+    Operators,
+    Out,
+    Population,
+    Quiet,
+    Resume,
+    Seed,
+    Sign,
+    Source,
+    Stagnation,
+    Target,
+    TargetUnit,
+    Tensorboard,
+    Threads,
+    TimeBudget,
+    Train,
+    Trends,
+    Units,
+    Validation,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,130 +61,53 @@ if TYPE_CHECKING:
     from proxygraph.run import RunFolder
     from proxygraph.sympy_worker import SympyWorker
 
-LIMITS = "Limits on formulas"
-
 
 def evolve(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Problem name (streetscenes, transnas101:CSV), a .csv or .parquet table "
-            "with --target, or a saved problem."
-        ),
-    ] = "streetscenes",
-    target: Annotated[str | None, typer.Option(help="Column to predict, for tables.")] = None,
-    objective: Annotated[
-        str | None,
-        typer.Option(
-            help="spearman, kendall, pearson, topk:K, r2, mse, or lower:NAME for the lower bound of one of "
-            "them over resampled rows; by default what suits the problem."
-        ),
-    ] = None,
-    train: Annotated[int | None, typer.Option(help="Rows to train on; by default half of them.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of split and search.")] = 0,
-    time_budget: Annotated[
-        float | None, typer.Option(help="Seconds to search; by default 60, or no limit with --generations.")
-    ] = None,
-    generations: Annotated[int | None, typer.Option(help="Stop after so many generations.")] = None,
-    evaluations: Annotated[int | None, typer.Option(help="Stop after so many formulas were scored.")] = None,
-    enough: Annotated[
-        float | None, typer.Option(help="Stop when a formula has this fitness on the training rows (0 to 1).")
-    ] = None,
-    stagnation: Annotated[
-        int | None, typer.Option(help="Stop after so many generations without a better formula.")
-    ] = None,
-    population: Annotated[
-        int | None,
-        typer.Option(help="Formulas alive at the same time; by default 400 on networks, 1000 on tables."),
-    ] = None,
-    islands: Annotated[
-        int, typer.Option(help="Parts of the population that evolve apart; threads share them out.")
-    ] = 4,
-    migrate_every: Annotated[
-        int, typer.Option(help="Generations after which islands exchange their best formulas.")
-    ] = 10,
-    initial: Annotated[
-        list[str] | None, typer.Option(help="A formula to start from, as text; may be repeated.")
-    ] = None,
-    max_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Most nodes of a formula, sign, scale and offset included; by default 30 for r2 and mse, "
-            "else 15."
-        ),
-    ] = None,
-    threads: Annotated[int, typer.Option(help="Threads for scoring; the result does not depend on it.")] = 2,
-    dask: Annotated[
-        str | None,
-        typer.Option(
-            help="Where a Dask scheduler listens, to share the islands out; local:N starts N workers."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-TIME.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    operators: Annotated[
-        str | None,
-        typer.Option(
-            help="The only operators allowed: add,mul,log; by default, for r2 and mse, none with bends or "
-            "levels such as abs and tanh.",
-            rich_help_panel=LIMITS,
-        ),
-    ] = None,
-    leaves: Annotated[
-        str | None, typer.Option(help="The only columns or statistics allowed: x,y.", rich_help_panel=LIMITS)
-    ] = None,
-    max_cost: Annotated[
-        str | None,
-        typer.Option(
-            help="Dearest pass that a statistic may need: static, forward, backward or second-order.",
-            rich_help_panel=LIMITS,
-        ),
-    ] = None,
-    max_depth: Annotated[
-        int | None, typer.Option(help="Most operators above one another.", rich_help_panel=LIMITS)
-    ] = None,
-    max_constants: Annotated[
-        int | None, typer.Option(help="Most constants, scale and offset included.", rich_help_panel=LIMITS)
-    ] = None,
-    nesting: Annotated[
-        str | None,
-        typer.Option(
-            help="How often operators may stand inside others: 'sin:sin=0,exp=1; exp:exp=0'.",
-            rich_help_panel=LIMITS,
-        ),
-    ] = None,
-    units: Annotated[
-        str | None, typer.Option(help="Units of columns: 'x=m,t=s,v=m/s'.", rich_help_panel=LIMITS)
-    ] = None,
-    target_unit: Annotated[
-        str | None,
-        typer.Option(
-            help="Unit of the target; without it any is right, since a factor is fitted.",
-            rich_help_panel=LIMITS,
-        ),
-    ] = None,
-    trends: Annotated[
-        str | None,
-        typer.Option(help="How it goes with columns: 'x=increasing,y=decreasing'.", rich_help_panel=LIMITS),
-    ] = None,
-    sign: Annotated[
-        str | None,
-        typer.Option(help="Of all values: positive, nonneg, negative or nonpos.", rich_help_panel=LIMITS),
-    ] = None,
-    checkpoint_seconds: Annotated[
-        float, typer.Option(help="Seconds between checkpoints, at most lost if the machine goes down.")
-    ] = 5.0,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder to write curves for TensorBoard to.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only print the result.")] = False,
+    source: Source = "streetscenes",
+    target: Target = None,
+    objective: Objective = None,
+    train: Train = None,
+    validation: Validation = None,
+    seed: Seed = 0,
+    time_budget: TimeBudget = None,
+    generations: Generations = None,
+    evaluations: Evaluations = None,
+    enough: Enough = None,
+    stagnation: Stagnation = None,
+    population: Population = None,
+    islands: Islands = 4,
+    migrate_every: MigrateEvery = 10,
+    initial: Initial = None,
+    max_size: MaxSize = None,
+    max_depth: MaxDepth = None,
+    max_constants: MaxConstants = None,
+    operators: Operators = None,
+    leaves: Leaves = None,
+    max_cost: MaxCost = None,
+    nesting: Nesting = None,
+    units: Units = None,
+    target_unit: TargetUnit = None,
+    trends: Trends = None,
+    sign: Sign = None,
+    threads: Threads = 2,
+    dask: Dask = None,
+    out: Out = None,
+    resume: Resume = False,
+    checkpoint_seconds: CheckpointSeconds = 5.0,
+    tensorboard: Tensorboard = None,
+    quiet: Quiet = False,
 ) -> None:
     """Discover a formula that ranks or predicts the rows of a problem.
 
+    Ctrl-C writes the result so far; --resume goes on.
+
     Example: python -m proxygraph.evolve streetscenes --seed 1 --time-budget 60
+
+    Example: python -m proxygraph.evolve table.csv --target y --out runs/table
     """
     _check_numbers(
         train=train,
+        validation=validation,
         seed=seed,
         time_budget=time_budget,
         generations=generations,
@@ -183,13 +139,14 @@ def evolve(
     with reporting(screen) as report:
         problem = load_problem(source, target, report if not quiet else _silent)
     judge = judge or find_objective(problem.objective)
-    split = problem.split(seed, train)
+    split = problem.split(seed, train, validation)
     _check_targets(problem, split)
     settings = {
         "source": source,
         "target": target,
         "objective": judge.name,
         "train": train,
+        "validation": validation,
         "seed": seed,
         "time_budget": 60.0
         if time_budget is None and generations is None and evaluations is None
@@ -270,7 +227,15 @@ def _silent(what: str, done: int, total: int) -> None:
 def _check_numbers(**values: float | None) -> None:
     from proxygraph.errors import ConfigError
 
-    least = {"train": 5, "seed": 0, "time_budget": 0, "enough": 0, "checkpoint_seconds": 0, "population": 10}
+    least = {
+        "train": 5,
+        "validation": 2,
+        "seed": 0,
+        "time_budget": 0,
+        "enough": 0,
+        "checkpoint_seconds": 0,
+        "population": 10,
+    }
     for name, value in values.items():
         if value is not None and not value >= least.get(name, 1):
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {least.get(name, 1)}")
@@ -419,7 +384,7 @@ def _loop(
     metric = judge.metric
     with ExitStack() as stack:
         wish = stack.enter_context(_interruptible())
-        show = stack.enter_context(watching(screen, metric, _validator(judge, problem, split), quiet))
+        show = stack.enter_context(watching(screen, metric, _validator(judge, problem, split), quiet, stop))
         callbacks: list[Callback] = [_refuse_nothing, watch.journal(folder), show]
         callbacks.append(watch.checkpoints(folder, settings["checkpoint_seconds"]))
         if tensorboard is not None:

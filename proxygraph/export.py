@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxygraph.command import run_command
+from proxygraph.command import completing, console, next_steps, run_command
 
 if TYPE_CHECKING:
     from proxygraph.dag import Dag
@@ -18,12 +19,22 @@ FORMATS = ("text", "latex", "mathml", "python", "torch", "sympy", "json", "dot")
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    format: Annotated[str, typer.Option(help=", ".join(FORMATS) + ".")] = "text",
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="text, latex, mathml, python, torch, sympy, json or dot.",
+            autocompletion=completing(lambda: FORMATS),
+        ),
+    ] = "text",
     size: Annotated[
-        int | None, typer.Option(help="The front's formula of this size; by default the best one.")
+        int | None,
+        typer.Option(metavar="N", help="The front's formula of this size; by default the best one."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of the terminal.")
+    ] = None,
 ) -> None:
     """Print a formula of a run as text, LaTeX, MathML, a Python file, sympy, JSON or Graphviz.
 
@@ -41,6 +52,9 @@ def export(
         print(content)
         return
     RunFolder(out.parent).write(out.name, content + "\n")
+    print(f"written: {out}")
+    score = f"python -m proxygraph.score {quote(str(run))} --table FILE.safetensors"
+    next_steps(console(), f"score a table of statistics with it: {score}")
 
 
 def chosen(result: dict[str, Any], run: Path, size: int | None) -> dict[str, Any]:

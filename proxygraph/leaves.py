@@ -6,10 +6,13 @@ A leaf is a named input of formulas, living on an axis. How it is measured on a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import keyword
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
+
+from proxygraph.errors import ConfigError, UnknownName
 
 Axis = Literal["element", "activation", "layer", "row"]
 Sign = Literal["nonneg", "any"]
@@ -141,5 +144,77 @@ _ROWS = (
 
 # fmt: on
 
-STATISTICS: Mapping[str, Leaf] = MappingProxyType({leaf.name: leaf for leaf in _ROWS})
-"""All statistics of untrained networks by name."""
+_TABLE: dict[str, Leaf] = {leaf.name: leaf for leaf in _ROWS}
+
+STATISTICS: Mapping[str, Leaf] = MappingProxyType(_TABLE)
+"""All statistics of untrained networks by name, a user's included."""
+
+BUILTIN: frozenset[str] = frozenset(_TABLE)
+"""Names of the statistics that come with the package."""
+
+Measure = Callable[[Any], Any]
+"""What measures a user's statistic: ``measure(view)``, see `register_leaf`."""
+
+_MEASURES: dict[str, Measure] = {}
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(_MEASURES)
+"""What measures the statistics of users, by name."""
+
+
+def register_leaf(leaf: Leaf, measure: Measure) -> Leaf:
+    """Add a statistic of your own; from then on `collect` measures it and formulas may name it.
+
+    Parameters
+    ----------
+    leaf : Leaf
+        The row. `cost` says what the measure is given, `labels` whether that depends on the targets; a
+        `sign` of "nonneg" is checked against what it returns.
+    measure : callable
+        ``measure(view)``. On the row axis `view` is a `proxygraph.stats.NetworkView` and the result one
+        number; else it is a `proxygraph.stats.LayerView` and the result is one number on the layer axis, a
+        tensor of the weight's shape on the element axis, of the output's shape on the activation axis.
+
+    Returns
+    -------
+    Leaf
+        The same row.
+
+    Raises
+    ------
+    ConfigError
+        If the name is no identifier or taken by another row, or the row asks for what a measure is not given.
+
+    Notes
+    -----
+    The same row may be given again with another measure, as notebooks do; rows that `collect_many` keeps in a
+    cache are told apart by the source text of the measure, not by what it refers to.
+
+    Examples
+    --------
+    >>> row = Leaf("w_kurtosis", "layer", "nonneg", "fourth moment of the weight over its variance squared")
+    >>> _ = register_leaf(row, lambda layer: (layer.weight**4).mean() / layer.weight.var() ** 2)
+    >>> unregister_leaf("w_kurtosis")
+    """
+    name = leaf.name
+    if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
+        raise ConfigError(f"leaf name {name!r} is not an identifier")
+    if name in _TABLE and (name in BUILTIN or _TABLE[name] != leaf):
+        remedy = "choose another name" if name in BUILTIN else f"choose another or unregister_leaf({name!r})"
+        raise ConfigError(f"leaf {name!r} exists already; {remedy}")
+    if not callable(measure):
+        raise ConfigError(f"leaf {name!r}: expected a function that measures it, got {measure!r}")
+    if leaf.axis != "row" and leaf.cost == "second-order":
+        raise ConfigError(
+            f"leaf {name!r}: a layer is given gradients only; take second derivatives on the row axis"
+        )
+    if leaf.axis != "row" and leaf.labels and leaf.cost != "backward":
+        raise ConfigError(f"leaf {name!r}: a layer sees labels by the loss's gradient: give cost='backward'")
+    _TABLE[name], _MEASURES[name] = leaf, measure
+    return leaf
+
+
+def unregister_leaf(name: str) -> None:
+    """Remove a statistic of a user; built-in ones stay (`UnknownName` if there is no such one)."""
+    if name not in _MEASURES:
+        raise UnknownName(f"no statistic of a user named {name!r}")
+    del _TABLE[name], _MEASURES[name]

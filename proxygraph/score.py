@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxygraph.command import run_command
+from proxygraph.command import completing, run_command
 
 if TYPE_CHECKING:
     from proxygraph.dag import Dag
     from proxygraph.leaves import Leaf
 
 
+def _proxies() -> Iterable[str]:
+    from proxygraph.zoo import ZOO
+
+    return ZOO
+
+
 def score(
     formula: Annotated[
-        str, typer.Argument(help="Formula as text, name of a hand-made proxy, or folder of a run.")
+        str,
+        typer.Argument(
+            metavar="FORMULA",
+            help="Formula as text, name of a hand-made proxy, or folder of a run.",
+            autocompletion=completing(_proxies),
+        ),
     ],
-    table: Annotated[Path, typer.Option(help="Table of statistics, .safetensors.")],
-    backend: Annotated[str, typer.Option(help="reference or fused.")] = "reference",
-    out: Annotated[Path | None, typer.Option(help="Write CSV to this file instead of the terminal.")] = None,
+    table: Annotated[
+        Path, typer.Option(metavar="FILE", help="Table of statistics (.safetensors), as collect saves it.")
+    ],
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What computes: reference (plain, exact) or fused (compiled).",
+            autocompletion=completing(lambda: ("reference", "fused")),
+        ),
+    ] = "reference",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of the terminal.")
+    ] = None,
 ) -> None:
     """Print the value of a formula on every row of a table, as CSV: row, value.
 
@@ -42,6 +64,7 @@ def score(
         print(content, end="")
     else:
         RunFolder(out.parent).write(out.name, content)
+        print(f"written: {out}")
 
 
 def read_formula(formula: str, leaves: Mapping[str, Leaf]) -> Dag:

@@ -65,6 +65,27 @@ def formula_python(dag: Dag, *, provenance: Mapping[str, object], tabular: bool 
     return "\n".join([*head, *lines]) + "\n"
 
 
+def refusal_python(dag: Dag, reason: str, *, provenance: Mapping[str, object]) -> str:
+    """Return a file in the place of one that cannot be written: it has the formula, and says why when called.
+
+    Parameters
+    ----------
+    dag : Dag
+    reason : str
+        What `formula_python` said.
+    provenance : mapping of str to object
+        As there.
+    """
+    head = [
+        '"""A formula that proxygraph found, which only a table of its statistics can be scored by."""',
+        "",
+    ]
+    head += [f"# {_one_line(key)}: {_one_line(value)}" for key, value in provenance.items()]
+    lines = ["", *_formula_constant(dag), f"REASON = {literal(_one_line(reason))}", "", ""]
+    lines += ["def score(*_: object, **__: object) -> float:", '    """Refuse, and say why."""']
+    return "\n".join([*head, *lines, "    raise NotImplementedError(REASON)"]) + "\n"
+
+
 # ---- networks ---
 
 
@@ -103,7 +124,10 @@ def _sources(dag: Dag) -> tuple[list[str], list[str]]:
         elif leaf.axis == "row" and name.isidentifier() and not keyword.iskeyword(name):
             given.append(name)
         else:
-            raise CompileError(f"leaf {name!r} on the {leaf.axis} axis cannot be measured on a network")
+            raise CompileError(
+                f"leaf {name!r} on the {leaf.axis} axis is no statistic of the package: a file that imports "
+                "torch only cannot measure it; collect it, save the table and score that (proxygraph.score)"
+            )
     order = list(STATISTICS)
     return sorted(measured, key=order.index), given
 

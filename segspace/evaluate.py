@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from proxygraph.command import console, reporting, run_command
+from proxygraph.command import console, next_steps, reporting, run_command
+from segspace.options import DATA, FILES, Data, Device, Split
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a run, or a checkpoint.")],
-    data: Annotated[str, typer.Option(help="camvid:DIR, cityscapes:DIR or streetscenes[:HxW].")],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    size: Annotated[str, typer.Option(help="HxW that the network sees; by default as trained.")] = "",
-    pictures: Annotated[int, typer.Option(min=0, help="How many predictions to draw.")] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; else beside the network.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training, or a checkpoint.")],
+    data: Data,
+    split: Split = "val",
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="HxW",
+            help="Height and width of the pictures, in pixels; by default as trained.",
+            rich_help_panel=DATA,
+        ),
+    ] = "",
+    pictures: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many predictions to draw.", rich_help_panel=FILES)
+    ] = 8,
+    device: Device = "cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the results; by default evaluation-SPLIT beside the checkpoint.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
 ) -> None:
     """Judge a network at the full size of the label maps: whole pictures, one scale.
 
@@ -40,14 +58,14 @@ def evaluate(
     from segspace.resumable import check_device
 
     check_device(device)
-    header, network = trained_network(checkpoint)
+    header, network = trained_network(run)
     network = network.to(device)
     dataset = open_dataset(data)
     if header.classes != dataset.classes:
-        raise ConfigError(f"{checkpoint}: trained for other classes than {dataset.name} has")
+        raise ConfigError(f"{run}: trained for other classes than {dataset.name} has")
     seen = parse_size(size) if size else header.recipe.size
     source = dataset.split(split)
-    folder = out or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / f"evaluation-{split}"
+    folder = out or (run if run.is_dir() else run.parent) / f"evaluation-{split}"
     folder.mkdir(parents=True, exist_ok=True)
     screen = console()
     with reporting(screen) as report:
@@ -55,7 +73,7 @@ def evaluate(
         found = judgement(network, kept, len(dataset.classes), device=device, report=report)
     result = {
         "arch": header.arch,
-        "checkpoint": str(checkpoint),
+        "checkpoint": str(run),
         "step": [header.step, header.steps],
         "trained_on": header.protocol,
         "protocol": f"{dataset.protocol}; {split}, {len(kept)} pictures, whole picture, single scale",
@@ -70,13 +88,13 @@ def evaluate(
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "environment": environment(1),
     }
-    run = RunFolder(folder)
-    run.write("evaluation.json", json.dumps(result, indent=2) + "\n")
+    results = RunFolder(folder)
+    results.write("evaluation.json", json.dumps(result, indent=2) + "\n")
     counts = [
         {"true": name} | dict(zip(dataset.classes, row.tolist(), strict=True))
         for name, row in zip(dataset.classes, found.confusion, strict=True)
     ]
-    run.write("confusion.csv", csv_text(counts))
+    results.write("confusion.csv", csv_text(counts))
     for i in np.linspace(0, len(kept) - 1, min(pictures, len(kept))).round().astype(int).tolist():
         image, labels = kept[i]
         seen_classes = prediction(network, image, tuple(labels.shape), device).cpu().numpy()
@@ -88,6 +106,8 @@ def evaluate(
         f"mIoU {found.miou:.2f} %, accuracy {found.accuracy:.2f} % ({result['protocol']})", soft_wrap=True
     )
     screen.print(f"{folder}", soft_wrap=True)
+    target = shlex.quote(str(folder.parent / "network.onnx"))
+    next_steps(screen, f"ship it: python -m segspace.export {shlex.quote(str(run))} --onnx {target}")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from proxygraph.command import console, run_command
+from proxygraph.command import console, next_steps, run_command
+from segspace.options import DATA, FILES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,11 +25,31 @@ TOLERANCE: Final = 1e-3
 
 
 def export(
-    network: Annotated[str, typer.Argument(help="Folder of a run, checkpoint, or arch text (untrained).")],
-    size: Annotated[str, typer.Option(help="HxW of the input.")],
-    onnx: Annotated[Path | None, typer.Option(help="Write this ONNX file.")] = None,
-    program: Annotated[Path | None, typer.Option(help="Write this torch.export program (.pt2).")] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Of an untrained network.")] = 19,
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK", help="Folder of a training, checkpoint, or arch text (then it is untrained)."
+        ),
+    ],
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="HxW",
+            help="Height and width of the pictures, in pixels; by default as trained.",
+            rich_help_panel=DATA,
+        ),
+    ] = "",
+    classes: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Number of classes, of an arch text.", rich_help_panel=DATA),
+    ] = 19,
+    onnx: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write this ONNX file.", rich_help_panel=FILES)
+    ] = None,
+    program: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write this torch.export program (.pt2).", rich_help_panel=FILES),
+    ] = None,
 ) -> None:
     """Print parameters and multiply-adds of a network; write it and check what was written against torch.
 
@@ -38,11 +60,15 @@ def export(
     """
     import torch
 
+    from proxygraph.errors import ConfigError
     from segspace.cost import cost
     from segspace.datasets.opening import parse_size
 
-    seen = parse_size(size)
-    arch, n_classes, module = _network(network, classes)
+    arch, n_classes, module, trained = _network(network, classes)
+    if not size and trained is None:
+        raise ConfigError(f"{network}: an arch text has no size of its own; give --size HxW, such as 120x160")
+    seen = parse_size(size) if size else trained
+    assert seen is not None
     spent = cost(module, seen)
     report: dict[str, Any] = {
         "arch": arch,
@@ -57,6 +83,8 @@ def export(
     if program is not None:
         report["program"] = write_program(module, example, program)
     console().print_json(json.dumps(report))
+    measure = f"python -m segspace.latency measure {shlex.quote(arch)} --size {seen[0]}x{seen[1]}"
+    next_steps(console(stderr=True), f"time it here: {measure} --classes {n_classes} --runtime onnxruntime")
 
 
 def write_onnx(module: nn.Module, example: Tensor, path: Path, note: dict[str, str]) -> dict[str, Any]:
@@ -142,15 +170,15 @@ def write_program(module: nn.Module, example: Tensor, path: Path) -> dict[str, A
     return {"file": str(path), "bytes": path.stat().st_size, "relative_difference": difference}
 
 
-def _network(text: str, classes: int) -> tuple[str, int, nn.Module]:
-    """Return arch text, classes and module of a run, a checkpoint or an arch text."""
+def _network(text: str, classes: int) -> tuple[str, int, nn.Module, tuple[int, int] | None]:
+    """Return arch text, classes, module and, if it was trained, size of what the text names."""
     from segspace.checkpoint import trained_network
     from segspace.models import build
 
     if Path(text).exists() or text.endswith(".safetensors"):
         header, module = trained_network(Path(text))
-        return header.arch, len(header.classes), module
-    return text, classes, build(text, classes).eval()
+        return header.arch, len(header.classes), module, header.recipe.size
+    return text, classes, build(text, classes).eval(), None
 
 
 def _difference(module: nn.Module, example: Tensor, found: list[Tensor]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,18 @@ import typer
 from proxygraph.command import console, reporting, run_command
 from proxygraph.errors import ConfigError, StorageError
 from segspace.measured import Row, append_row, noise, read_rows, write_rows
+from segspace.options import (
+    FILES,
+    MACHINE,
+    NETWORKS,
+    Batch,
+    ClassWeightPower,
+    Crop,
+    Data,
+    Epochs,
+    Lr,
+    Size,
+)
 from segspace.plan import planned
 from segspace.recipe import Recipe
 
@@ -167,9 +180,12 @@ def owned(out: Path, settings: dict[str, Any]) -> Iterator[None]:
 
 
 def write_provenance(out: Path, settings: dict[str, Any], dataset: Dataset, rows: Sequence[Row]) -> None:
-    """Write what a reader of the table must know to judge or repeat it."""
+    """Write what a reader must know to judge or repeat the table; every machine that made rows is named."""
     from proxygraph.run import RunFolder, environment
 
+    folder, beside = RunFolder(out.parent), out.with_suffix(".json").name
+    machines = folder.read(beside)["environments"] if (out.parent / beside).exists() else []
+    machine = environment(1) | {"cores": os.cpu_count()}
     sizes = {name: len(source) for name, source in dataset.splits.items()}
     found = {
         "what": f"mIoU (percent) of {settings['space']} networks on {dataset.name}",
@@ -184,9 +200,9 @@ def write_provenance(out: Path, settings: dict[str, Any], dataset: Dataset, rows
         "noise": noise(rows),
         "cpu_seconds_total": round(sum(row.seconds for row in rows)),
         "threads_per_training": 1,
-        "environment": environment(1) | {"cores": os.cpu_count()},
+        "environments": machines if machine in machines else [*machines, machine],
     }
-    RunFolder(out.parent).write(out.with_suffix(".json").name, json.dumps(found, indent=2) + "\n")
+    folder.write(beside, json.dumps(found, indent=2) + "\n")
 
 
 def measure(
@@ -247,21 +263,48 @@ def measure(
 
 
 def groundtruth(
-    data: Annotated[str, typer.Option(help="camvid:DIR, cityscapes:DIR or streetscenes[:HxW].")],
-    space: Annotated[str, typer.Option(help="rtseg:PRESET or streetscenes.")],
-    out: Annotated[Path, typer.Option(help="Table (.csv) to write or to go on with; provenance beside it.")],
-    networks: Annotated[int, typer.Option(min=1, help="How many networks.")] = 110,
-    second_seeds: Annotated[int, typer.Option(min=0, help="How many of them are trained twice.")] = 27,
-    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH that the networks see.")] = "120x160",
-    epochs: Annotated[int, typer.Option(min=1)] = 30,
-    batch: Annotated[int, typer.Option(min=1)] = 4,
-    lr: Annotated[float, typer.Option(help="Peak learning rate (AdamW, cosine to zero).")] = 4e-3,
-    crop: Annotated[str, typer.Option(help="HxW seen in training; by default the size.")] = "",
-    class_weight_power: Annotated[
-        float, typer.Option(help="Class weights: share of the pixels to this power; 0: none.")
-    ] = -0.3,
-    processes: Annotated[int, typer.Option(min=1, help="Trainings at a time, one thread each.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of networks.")] = 2026,
+    data: Data,
+    space: Annotated[
+        str,
+        typer.Option(
+            metavar="SPACE",
+            help="Space of networks: rtseg:tiny, rtseg:base or streetscenes.",
+            rich_help_panel=NETWORKS,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="Table (.csv) to write or to go on with; provenance beside it.",
+            rich_help_panel=FILES,
+        ),
+    ],
+    networks: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many networks.", rich_help_panel=NETWORKS)
+    ] = 110,
+    second_seeds: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="How many of them are trained twice.", rich_help_panel=NETWORKS
+        ),
+    ] = 27,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Seed of the choice of networks.", rich_help_panel=NETWORKS),
+    ] = 2026,
+    size: Size = "120x160",
+    crop: Crop = "",
+    epochs: Epochs = 30,
+    batch: Batch = 4,
+    lr: Lr = 4e-3,
+    class_weight_power: ClassWeightPower = -0.3,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Trainings at a time, one thread each.", rich_help_panel=MACHINE
+        ),
+    ] = 2,
 ) -> None:
     """Train networks of a space and write their mIoU; Ctrl-C stops, the same command goes on.
 
@@ -300,6 +343,7 @@ def groundtruth(
         say(f"stopped; the same command goes on from the rows in {out}")
         raise SystemExit(130)  # typer.Exit would be taken for a failure
     say(f"{out}: complete")
+    say(f"rank them by a supernet: python -m segspace.oneshot rank RUN --table {shlex.quote(str(out))}")
 
 
 def main() -> None:

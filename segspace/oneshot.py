@@ -1,4 +1,4 @@
-"""``python -m segspace.oneshot train|rank``: all networks of a space trained at once, and ranked by it.
+"""``python -m segspace.oneshot``: All networks of a space trained at once, and ranked by it.
 
 The baseline of training-free ranking: one supernet is trained by the sandwich rule, and a network's score is
 the mIoU it has with the supernet's weights once its batch normalisation is calibrated.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,28 @@ import typer
 
 from proxygraph.command import console, reporting, run_command
 from proxygraph.errors import ConfigError, ParseError
+from segspace.options import (
+    DATA,
+    DATA_FORMS,
+    FILES,
+    NETWORKS,
+    RECIPE,
+    Batch,
+    ClassWeightPower,
+    Crop,
+    Data,
+    Device,
+    Epochs,
+    Lr,
+    Resume,
+    RunFolderOut,
+    Size,
+    SpaceName,
+    Split,
+    Threads,
+    Workers,
+    preset_of,
+)
 
 if TYPE_CHECKING:
     from proxygraph.rank import RankReport
@@ -26,28 +49,26 @@ if TYPE_CHECKING:
     from segspace.shared_weights import Judge
 
 Report = Any
-Data = Annotated[str, typer.Option(help="camvid:DIR, cityscapes:DIR or streetscenes[:HxW][?train=N&val=N].")]
-Threads = Annotated[int, typer.Option(min=0, help="Of this process; 0: torch's choice.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]
 
 
 def train(
+    space: SpaceName = "rtseg:tiny",
     data: Data = "streetscenes",
-    preset: Annotated[str, typer.Option(help="Preset of the rtseg space.")] = "tiny",
-    size: Annotated[str, typer.Option(help="HxW of a whole picture, as networks are judged.")] = "120x160",
-    crop: Annotated[str, typer.Option(help="HxW that it sees in training; by default the size.")] = "",
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
-    batch: Annotated[int, typer.Option(min=1)] = 4,
-    lr: Annotated[float, typer.Option(help="Peak learning rate (AdamW, cosine to zero).")] = 2e-3,
-    class_weight_power: Annotated[
-        float, typer.Option(help="Class weights: share of the pixels to this power; 0: none.")
-    ] = -0.3,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    size: Size = "120x160",
+    crop: Crop = "",
+    epochs: Epochs = 60,
+    batch: Batch = 4,
+    lr: Lr = 2e-3,
+    class_weight_power: ClassWeightPower = -0.3,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Seed of weights and of pictures.", rich_help_panel=RECIPE),
+    ] = 0,
     device: Device = "cpu",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare pictures.")] = 0,
+    workers: Workers = 0,
     threads: Threads = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/supernet"),
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    out: RunFolderOut = Path("runs/supernet"),
+    resume: Resume = False,
 ) -> None:
     """Train the supernet of a space by the sandwich rule; Ctrl-C keeps a checkpoint, --resume goes on.
 
@@ -65,7 +86,7 @@ def train(
     from segspace.rtseg.space import Space
     from segspace.shared_weights import KIND, SupernetTraining
 
-    space = Space.preset(preset)
+    preset = preset_of(space)
     recipe = Recipe(
         size=parse_size(size),
         crop=parse_size(crop) if crop else (0, 0),
@@ -90,29 +111,54 @@ def train(
         stored, classes = stored_size(recipe), len(dataset.classes)
         pictures = Pictures(dataset.split("train"), stored, stored, report=report)
         training = SupernetTraining(
-            space, recipe, pictures, classes, seed=seed, device=device, workers=workers
+            Space.preset(preset), recipe, pictures, classes, seed=seed, device=device, workers=workers
         )
         folder = RunFolder.create(out, config, resume)  # only now: what cannot be trained leaves no folder
         header = header_of(KIND + preset, dataset, training)
         run(training, header, folder, resume=resume, report=report, stop=stop)
-    print(f"{out}: complete; it ranks networks: python -m segspace.oneshot rank {out}")
+    print(f"{out}: complete")
+    print(f"rank networks by it: python -m segspace.oneshot rank {shlex.quote(str(out))} --table TABLE.csv")
 
 
 def rank(
-    supernet: Annotated[Path, typer.Argument(help="Folder of a trained supernet.")],
-    archs: Annotated[list[str] | None, typer.Argument(help="Networks to score.")] = None,
+    supernet: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained supernet.")],
+    archs: Annotated[
+        list[str] | None, typer.Argument(metavar="ARCH", help="Networks to score, as arch text.")
+    ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="CSV with the networks (arch) and, if measured, their mIoU (miou)."),
+        typer.Option(
+            metavar="FILE",
+            help="Table (.csv) with networks (arch) and, if measured, their mIoU (miou).",
+            rich_help_panel=NETWORKS,
+        ),
     ] = None,
-    data: Annotated[str, typer.Option(help="Data to judge on; by default that of the training.")] = "",
-    out: Annotated[
-        Path | None, typer.Option(help="Scores (.csv); by default oneshot.csv in the run.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="What networks are judged on: val, train or test.")] = "val",
-    batches: Annotated[int, typer.Option(min=1, help="Of calibration, 8 training pictures each.")] = 32,
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help=f"Data set: {DATA_FORMS}; by default that of the training.",
+            rich_help_panel=DATA,
+        ),
+    ] = "",
+    split: Split = "val",
+    batches: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Batches of 8 training pictures that calibrate batch normalisation.",
+            rich_help_panel=DATA,
+        ),
+    ] = 32,
     device: Device = "cpu",
     threads: Threads = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Scores (.csv); by default oneshot.csv in the run.", rich_help_panel=FILES
+        ),
+    ] = None,
 ) -> None:
     """Score networks by the mIoU they have in a supernet; the same command goes on where it stopped.
 
@@ -161,6 +207,9 @@ def rank(
     if found is not None:
         print(f"{found.n_used} measured networks: Spearman {_word(found.rho)}, Kendall {_word(found.tau_b)}")
     print(out)
+    best = max(rows, key=lambda row: row.miou, default=None)
+    if best is not None:
+        print(f"train the best: python -m segspace.train {shlex.quote(best.arch)} --data {shlex.quote(data)}")
 
 
 def read_measured(path: Path) -> dict[str, float]:

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxygraph.command import console, reporting, run_command
+from proxygraph.command import completing, console, next_steps, reporting, run_command
 from proxygraph.errors import ConfigError
+from segspace.options import (
+    DATA,
+    RECIPE,
+    ArchText,
+    Batch,
+    ClassWeightPower,
+    Crop,
+    Data,
+    Device,
+    Epochs,
+    Lr,
+    Resume,
+    RunFolderOut,
+    Size,
+    Threads,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from segspace.checkpoint import Header
@@ -18,44 +36,85 @@ if TYPE_CHECKING:
     from segspace.training import Training
 
 Report = Any
+TEACHER = "Teacher"
 
 
 def train(
-    arch: Annotated[
-        str,
-        typer.Argument(
-            help="Arch text: rtseg:..., transnas101:..., streetscenes:..., enet, fastscnn, bisenetv2:WIDTH "
-            "or ddrnet:WIDTH."
+    arch: Annotated[str, ArchText],
+    data: Data = "streetscenes",
+    size: Size = "120x160",
+    crop: Crop = "",
+    scale: Annotated[
+        str, typer.Option(metavar="LOW,HIGH", help="Range of random scales.", rich_help_panel=DATA)
+    ] = "0.75,1.5",
+    jitter: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Change of brightness, contrast, saturation.", rich_help_panel=DATA
         ),
-    ],
-    data: Annotated[
-        str, typer.Option(help="camvid:DIR, cityscapes:DIR or streetscenes[:HxW][?train=N&val=N].")
-    ] = "streetscenes",
-    size: Annotated[str, typer.Option(help="HxW of a whole picture, as the network is judged.")] = "120x160",
-    crop: Annotated[str, typer.Option(help="HxW that it sees in training; by default the size.")] = "",
-    epochs: Annotated[int, typer.Option(min=1)] = 30,
-    batch: Annotated[int, typer.Option(min=1)] = 8,
-    optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = "adamw",
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
-    weight_decay: Annotated[float, typer.Option(help="Spares biases and norms.")] = 1e-2,
-    schedule: Annotated[str, typer.Option(help="poly or cosine, to zero.")] = "cosine",
-    warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = 0.1,
-    ohem: Annotated[float, typer.Option(help="Only pixels less certain than this count; 0: all.")] = 0.0,
-    class_weight_power: Annotated[
-        float, typer.Option(help="Class weights: share of the pixels to this power; 0: none.")
+    ] = 0.3,
+    epochs: Epochs = 30,
+    batch: Batch = 8,
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="sgd or adamw.",
+            rich_help_panel=RECIPE,
+            autocompletion=completing(lambda: ("sgd", "adamw")),
+        ),
+    ] = "adamw",
+    lr: Lr = 4e-3,
+    weight_decay: Annotated[
+        float, typer.Option(metavar="RATE", help="Spares biases and norms.", rich_help_panel=RECIPE)
+    ] = 1e-2,
+    schedule: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How the rate falls to zero: poly or cosine.",
+            rich_help_panel=RECIPE,
+            autocompletion=completing(lambda: ("poly", "cosine")),
+        ),
+    ] = "cosine",
+    warmup: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of the steps in which the rate rises.", rich_help_panel=RECIPE
+        ),
+    ] = 0.1,
+    ohem: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="Only pixels less certain than this count; 0: all.", rich_help_panel=RECIPE
+        ),
     ] = 0.0,
-    ema: Annotated[float, typer.Option(help="Decay of the running mean of the weights; 0: none.")] = 0.0,
-    scale: Annotated[str, typer.Option(help="LOW,HIGH of random scales.")] = "0.75,1.5",
-    jitter: Annotated[float, typer.Option(help="Change of brightness, contrast, saturation.")] = 0.3,
-    teacher: Annotated[Path | None, typer.Option(help="Run or checkpoint to distill from.")] = None,
-    distill: Annotated[float, typer.Option(help="Weight of the teacher's loss.")] = 1.0,
-    temperature: Annotated[float, typer.Option(help="Of the teacher's loss.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare pictures.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="Of this process; 0: torch's choice.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    class_weight_power: ClassWeightPower = 0.0,
+    ema: Annotated[
+        float,
+        typer.Option(
+            metavar="DECAY", help="Decay of the running mean of the weights; 0: none.", rich_help_panel=RECIPE
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Seed of weights and of pictures.", rich_help_panel=RECIPE),
+    ] = 0,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Run or checkpoint to distill from.", rich_help_panel=TEACHER),
+    ] = None,
+    distill: Annotated[
+        float, typer.Option(metavar="WEIGHT", help="Weight of the teacher's loss.", rich_help_panel=TEACHER)
+    ] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(metavar="T", help="Temperature of the teacher's loss.", rich_help_panel=TEACHER)
+    ] = 1.0,
+    device: Device = "cpu",
+    workers: Workers = 0,
+    threads: Threads = 0,
+    out: RunFolderOut = Path("runs/train"),
+    resume: Resume = False,
 ) -> None:
     """Train a network and judge it on val; Ctrl-C keeps a checkpoint, --resume goes on from it.
 
@@ -93,6 +152,12 @@ def train(
         "recipe": recipe.to_json(),
     }
     trained(config, out, resume=resume, device=device, workers=workers, threads=threads)
+    run, pictures = shlex.quote(str(out)), shlex.quote(data)
+    next_steps(
+        console(stderr=True),
+        f"judge it: python -m segspace.evaluate {run} --data {pictures}",
+        f"ship it: python -m segspace.export {run} --onnx {shlex.quote(str(out / 'network.onnx'))}",
+    )
 
 
 def trained(

@@ -11,12 +11,15 @@ from proxygraph.command import run_command
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, as evolve wrote them.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders of finished runs, as evolve wrote them.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="The .html file to write; by default report.html in the run's folder, or in the current "
-            "folder for several runs."
+            "folder for several runs.",
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,

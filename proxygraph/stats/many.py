@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -12,12 +13,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from proxygraph.errors import ConfigError
+from proxygraph.leaves import MEASURES, STATISTICS, Leaf, Measure, register_leaf
 from proxygraph.stats.network import BACKBONE, collect
 from proxygraph.stats.request import (
     DEFINITIONS,
@@ -45,6 +48,23 @@ class _Settings:
     seed: int
     backbone: str
     device: str | None
+    own: tuple[tuple[Leaf, Measure], ...]
+    """What other processes do not know: the wanted statistics of users."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the rows depend on, as JSON can hold it."""
+        found = {name: getattr(self, name) for name in ("leaves", "samples", "seed", "backbone", "device")}
+        if self.own:  # not else: rows that were collected before there were any stay good
+            found["own"] = {leaf.name: [asdict(leaf), measure_text(measure)] for leaf, measure in self.own}
+        return found
+
+
+def measure_text(measure: Measure) -> str:
+    """Return the source text of a measure, or its name where there is none."""
+    try:
+        return inspect.getsource(measure)
+    except (OSError, TypeError):
+        return getattr(measure, "__qualname__", type(measure).__qualname__)
 
 
 def collect_many(
@@ -74,6 +94,7 @@ def collect_many(
         Folder: every finished row is stored there at once, and rows found there are not collected again. It
         holds one folder per combination of settings, batches and versions of torch and numpy, so that no row
         of another is taken; that an id means the same network, and a loss's name the same loss, is up to you.
+        Statistics of your own are told apart by row and source text of the measure.
     executor : Executor, optional
         Where rows are collected; without it, here. Let each worker process use one thread and start fresh:
         ``ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=torch.set_num_threads,
@@ -97,7 +118,8 @@ def collect_many(
         )
     checked = checked_batches("collect_many", batches)
     names = tuple(sorted(wanted_leaves(leaves, len(checked))))
-    settings = _Settings(names, samples, seed, backbone, device)
+    own = tuple((STATISTICS[name], MEASURES[name]) for name in names if name in MEASURES)
+    settings = _Settings(names, samples, seed, backbone, device, own)
     parts = None if cache is None else _Parts.of(Path(cache), settings, checked, loss)
     tables: dict[str, StatTable] = {}
     for row, table in _ready(listed, partial(_one, checked, loss, settings), parts, executor):
@@ -115,7 +137,7 @@ class _Parts:
 
     @staticmethod
     def of(cache: Path, settings: _Settings, batches: list[Batch], loss: Loss) -> _Parts:
-        identity = asdict(settings) | {
+        identity = settings.identity() | {
             "definitions": DEFINITIONS,
             "batches": digest(batches),
             "loss": name_of(loss),
@@ -157,6 +179,8 @@ def _one(
     batches: list[Batch], loss: Loss, settings: _Settings, row: str, build: Callable[[], nn.Module]
 ) -> StatTable:
     """Build and collect one network."""
+    for leaf, measure in settings.own:  # here may be another process
+        register_leaf(leaf, measure)
     try:
         model = build()
     except Exception as error:  # whatever the caller's builder raises

@@ -184,7 +184,7 @@ def _of_layer(name: str, record: Record, n_layers: int, backbone: str) -> float:
         case "nwot":  # one more on the diagonal: a layer of equal codes has a value, not -inf
             return math.nan if record.kernel is None else log_det(record.kernel, ridge=1.0)
         case _:
-            return float(getattr(record, name))
+            return record.own[name] if name in record.own else float(getattr(record, name))
 
 
 def _narrowed(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from proxygraph.errors import ConfigError
 from proxygraph.stats import gradients, rowwise
 from proxygraph.stats.blocks import Blocks
+from proxygraph.stats.own import Own
 from proxygraph.stats.recorder import Recorder
 from proxygraph.stats.request import Batch, Loss, moved, reason
 from proxygraph.stats.subject import first_tensor
@@ -58,6 +59,12 @@ class Passes:
             self.rows["ntk_cond"] = self._tangent_kernel()
         if "gs" in self.wanted:
             elements["gs"] = gradients.synaptic_flow(self.recorder, self.batches[0][0])
+        own = Own(
+            self.recorder, self.batches, self.loss, lambda output: self._loss(output, self.batches[0][1], 0)
+        )
+        if own.leaves:
+            elements |= own.on_layers(self._total)
+            self.rows |= own.of_network()
         return elements, self.rows | self._counted()
 
     def _first(self) -> dict[str, dict[str, Tensor]]:

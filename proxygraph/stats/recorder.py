@@ -7,7 +7,7 @@ except for the Fisher score, which needs output and gradient together.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,6 +61,7 @@ class Record:
     min_eig: float = 0.0
     fisher: float = 0.0
     live: float = 0.0
+    own: dict[str, float] = field(default_factory=dict)
 
 
 class Recorder:
@@ -222,7 +223,7 @@ class Recorder:
                 record.min_eig = layerwise.least_eigenvalue(values, [self.seed, record.index, _EIGENVALUE])
             places = torch.empty(0, dtype=torch.int64)
             if self.wanted & {"a", "da"}:
-                places = self._prefix(record.index, _CALL, out.numel(), number)
+                places = self.places(record, out.numel(), number)
             a = out.reshape(-1)[places]
             call = Call(places, a, torch.zeros_like(a), values.clone() if "fisher" in self.wanted else None)
             record.calls.append(call)
@@ -284,15 +285,22 @@ class Recorder:
             return sums, None
         return sums, torch.zeros_like(at) if found[-1] is None else found[-1]
 
+    def places(self, record: Record, n: int, number: int) -> Tensor:
+        """Return which of the `n` entries of a layer's output are kept, of one of its calls."""
+        return self._prefix(record.index, _CALL, n, number)
+
+    def joined(self, record: Record, parts: Sequence[Tensor]) -> Tensor:
+        """Return a sample of the output of all calls together, in random order, of samples of each."""
+        if len(parts) == 1:
+            return parts[0]
+        population, place = merged([self.seed, record.index, _CALLS], record.sizes, self.samples)
+        starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])[:-1]
+        return torch.cat(list(parts))[torch.from_numpy(starts[population] + place).to(self.subject.device)]
+
     def paired(self, record: Record) -> tuple[Tensor, Tensor]:
         """Return the samples of a layer's output and of its gradient, over all calls, in random order."""
-        if len(record.calls) == 1:
-            return record.calls[0].a, record.calls[0].da
-        key = [self.seed, record.index, _CALLS]
-        population, place = merged(key, record.sizes, self.samples)
-        starts = np.concatenate([[0], np.cumsum([len(call.places) for call in record.calls])])[:-1]
-        which = torch.from_numpy(starts[population] + place).to(self.subject.device)
-        return torch.cat([c.a for c in record.calls])[which], torch.cat([c.da for c in record.calls])[which]
+        calls = record.calls
+        return self.joined(record, [c.a for c in calls]), self.joined(record, [c.da for c in calls])
 
 
 def _plain(names: Mapping[Layer, str], model: nn.Module) -> frozenset[Layer]:

@@ -1,80 +1,122 @@
-"""``python -m segspace.latency build|predict|check|measure``: make, ask, test a table; time networks."""
+"""``python -m segspace.latency``: Make, ask and test a table of latencies; time whole networks."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from proxygraph.command import console, reporting, run_command
+from proxygraph.command import completing, console, next_steps, reporting, run_command
 from proxygraph.errors import ConfigError
+from segspace.options import (
+    FILES,
+    MEASURING,
+    NETWORKS,
+    BusyOk,
+    Classes,
+    LatencyTableFile,
+    MeasureMissing,
+    Rounds,
+    RunBatch,
+    RunThreads,
+    Runtime,
+    Size,
+    SpaceName,
+    Statistic,
+    preset_of,
+)
 
 if TYPE_CHECKING:
-    from segspace.latency.runtimes import Runtime
+    from segspace.latency.runtimes import Runtime as Engine
     from segspace.latency.table import LatencyTable, Setting, Size
     from segspace.rtseg.arch import Arch
 
 DEFAULT_TABLE = Path("latency.json")
 
-Table = Annotated[Path, typer.Option(help="File of the table.")]
-ImageSize = Annotated[str, typer.Option(help="Image size, HEIGHTxWIDTH.")]
-Classes = Annotated[int, typer.Option(help="Number of classes.", min=1)]
-Rounds = Annotated[int, typer.Option(help="Turns of everything that is measured.", min=2)]
-Seed = Annotated[int, typer.Option(help="Seed of the networks that are drawn.", min=0)]
-BusyOk = Annotated[bool, typer.Option("--busy-ok", help="Measure although the machine is busy.")]
-MeasureMissing = Annotated[
-    bool, typer.Option("--measure-missing", help="Measure and store what the table has not got.")
+Table = LatencyTableFile
+Seed = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Seed of the networks that are drawn.", rich_help_panel=NETWORKS),
 ]
-StatisticName = Annotated[str, typer.Option(help="What is predicted: p10, median or min of the rounds.")]
+Json = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the report to this file (.json).", rich_help_panel=FILES),
+]
 
 
 def build(
-    archs: Annotated[list[str] | None, typer.Argument(help="Only the pieces of these networks.")] = None,
-    table: Table = DEFAULT_TABLE,
-    runtime: Annotated[
-        str, typer.Option(help="eager, onnxruntime, openvino, compile (torch.compile) or cuda.")
-    ] = "eager",
-    threads: Annotated[int, typer.Option(help="Threads of one run.")] = 1,
-    dtype: Annotated[
-        str, typer.Option(help="float32; torch also bfloat16 and, on CUDA, float16.")
-    ] = "float32",
-    layout: Annotated[str, typer.Option(help="nchw; torch also nhwc (channels last).")] = "nchw",
-    batch: Annotated[int, typer.Option(help="Images per run.", min=1)] = 1,
-    preset: Annotated[str, typer.Option(help="Preset of the space whose pieces are measured.")] = "tiny",
-    size: ImageSize = "120x160",
-    classes: Classes = 11,
-    networks: Annotated[int, typer.Option(help="Whole networks that calibrate.", min=0)] = 12,
-    rounds: Rounds = 15,
+    archs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARCH", help="Only the pieces of these networks of the space rtseg."),
+    ] = None,
+    space: SpaceName = "rtseg:tiny",
+    networks: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Whole networks that calibrate the sums.", rich_help_panel=NETWORKS
+        ),
+    ] = 12,
     seed: Seed = 0,
-    busy_ok: BusyOk = False,
+    size: Size = "120x160",
+    classes: Classes = 11,
+    runtime: Runtime = "eager",
+    threads: RunThreads = 1,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="DTYPE",
+            help="float32; torch also bfloat16 and, on CUDA, float16.",
+            rich_help_panel=MEASURING,
+            autocompletion=completing(lambda: ("float32", "bfloat16", "float16")),
+        ),
+    ] = "float32",
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="LAYOUT",
+            help="nchw; torch also nhwc (channels last).",
+            rich_help_panel=MEASURING,
+            autocompletion=completing(lambda: ("nchw", "nhwc")),
+        ),
+    ] = "nchw",
+    batch: RunBatch = 1,
+    rounds: Rounds = 15,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Measure again what was measured while the machine was slow.")
+        bool,
+        typer.Option(
+            "--refresh",
+            help="Measure again what was measured while the machine was slow.",
+            rich_help_panel=MEASURING,
+        ),
     ] = False,
+    busy_ok: BusyOk = False,
+    table: Table = DEFAULT_TABLE,
 ) -> None:
     """Measure the pieces of a space, and whole networks that calibrate their sum; goes on where it stopped.
 
     Example: python -m segspace.latency build --runtime onnxruntime --table onnx.json
     """
+    from segspace.datasets.opening import parse_size
     from segspace.latency.build import add_networks, add_pieces, open_table, pieces_of, slow_keys
     from segspace.latency.runtimes import runtime as find
     from segspace.rtseg.program import program
     from segspace.rtseg.space import Space
 
-    pixels, space = _size(size), Space.preset(preset)
+    pixels, whole = parse_size(size), Space.preset(preset_of(space))
     chosen = [_arch(text) for text in archs or []]
     runner = find(runtime, threads, dtype, layout)
     known = open_table(table, runner, batch)
     if chosen:
         pieces = [step.piece for arch in chosen for step in program(arch, pixels, classes).steps]
     else:
-        pieces = pieces_of(space, pixels, classes)
+        pieces = pieces_of(whole, pixels, classes)
     calibrating = known.measured(pixels, classes)
     if len(calibrating) < networks:
-        calibrating = draw(space, networks, pixels, classes, seed)
+        calibrating = draw(whole, networks, pixels, classes, seed)
         pieces += [step.piece for arch in calibrating for step in program(arch, pixels, classes).steps]
     out = console()
     out.print(f"{known.setting}: {len(set(pieces))} pieces, {len(known.pieces)} records in {table}")
@@ -92,26 +134,38 @@ def build(
             f"{table}: {len(known.pieces)} pieces; latency = {line.slope:.3f} × sum {line.offset:+.3f} ms, "
             f"mean error {line.mape:.1f} % on the {line.n} networks it was fitted to"
         )
+    told = f"--table {quote(str(table))} --size {size} --classes {classes}"
+    next_steps(
+        out,
+        f"test it on other networks: python -m segspace.latency check --space {space} {told}",
+        f"search with it: python -m segspace.search --proxy snip --space {space} --runtime {runtime} {told}",
+    )
 
 
 def predict(
-    arch: Annotated[str, typer.Argument(help="Network, rtseg:PRESET:TRUNK-DEEP-DETAIL.")],
-    table: Table = DEFAULT_TABLE,
-    size: ImageSize = "120x160",
+    arch: Annotated[
+        str, typer.Argument(metavar="ARCH", help="Text of a network: rtseg:PRESET:TRUNK-DEEP-DETAIL.")
+    ],
+    size: Size = "120x160",
     classes: Classes = 11,
-    statistic: StatisticName = "p10",
-    raw: Annotated[bool, typer.Option("--raw", help="Sum of the pieces, not calibrated.")] = False,
+    statistic: Statistic = "p10",
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Sum of the pieces, not calibrated.", rich_help_panel=MEASURING),
+    ] = False,
     measure_missing: MeasureMissing = False,
     busy_ok: BusyOk = False,
+    table: Table = DEFAULT_TABLE,
 ) -> None:
     """Print the latency of a network in ms and the shares of its steps.
 
     Example: python -m segspace.latency predict rtseg:tiny:c2-C2z3D4-i1 --table onnx.json
     """
+    from segspace.datasets.opening import parse_size
     from segspace.latency.build import add_pieces
     from segspace.latency.table import LatencyTable
 
-    network, pixels, kind = _arch(arch), _size(size), _statistic(statistic)
+    network, pixels, kind = _arch(arch), parse_size(size), _statistic(statistic)
     known = LatencyTable.load(table)
     if measure_missing and (missing := known.missing(network, pixels, classes)):
         runner = _same_runtime(known.setting)
@@ -128,19 +182,27 @@ def predict(
 
 
 def check(
-    archs: Annotated[list[str] | None, typer.Argument(help="Networks; drawn if none is given.")] = None,
-    table: Table = DEFAULT_TABLE,
-    size: ImageSize = "120x160",
-    classes: Classes = 11,
-    preset: Annotated[str, typer.Option(help="Preset of the space that networks are drawn from.")] = "tiny",
-    networks: Annotated[int, typer.Option(help="How many are drawn.", min=2)] = 24,
-    rounds: Rounds = 15,
+    archs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARCH", help="Networks, as arch text; drawn if none is given."),
+    ] = None,
+    space: SpaceName = "rtseg:tiny",
+    networks: Annotated[
+        int, typer.Option(min=2, metavar="N", help="How many are drawn.", rich_help_panel=NETWORKS)
+    ] = 24,
     seed: Seed = 1,
-    statistic: StatisticName = "p10",
-    plot: Annotated[Path | None, typer.Option(help="Picture of predicted over measured.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
+    size: Size = "120x160",
+    classes: Classes = 11,
+    rounds: Rounds = 15,
+    statistic: Statistic = "p10",
     measure_missing: MeasureMissing = False,
     busy_ok: BusyOk = False,
+    table: Table = DEFAULT_TABLE,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Picture of predicted over measured.", rich_help_panel=FILES),
+    ] = None,
+    json: Json = None,
 ) -> None:
     """Measure networks that the table has not seen and compare with its predictions: MAPE, tau, Spearman.
 
@@ -149,6 +211,7 @@ def check(
     from json import dumps
 
     from proxygraph.run import RunFolder
+    from segspace.datasets.opening import parse_size
     from segspace.latency.build import add_pieces
     from segspace.latency.check import check as compare
     from segspace.latency.check import plot as draw_picture
@@ -156,11 +219,11 @@ def check(
     from segspace.latency.table import LatencyTable
     from segspace.rtseg.space import Space
 
-    pixels, kind = _size(size), _statistic(statistic)
+    pixels, kind = parse_size(size), _statistic(statistic)
     known = LatencyTable.load(table)
     runner = _same_runtime(known.setting)
     chosen = [_arch(text) for text in archs or []] or unseen(
-        known, Space.preset(preset), networks, pixels, classes, seed
+        known, Space.preset(preset_of(space)), networks, pixels, classes, seed
     )
     if warning := refuse_if_busy(machine_load(), busy_ok):
         _warner()(warning)
@@ -182,30 +245,40 @@ def check(
         RunFolder(json.parent).write(json.name, dumps(report.as_dict(), indent=1) + "\n")
     if plot is not None:
         draw_picture(report, plot, kind)
+    told = f"--runtime {known.setting.runtime} --table {quote(str(table))} --size {size} --classes {classes}"
+    print(f"search with it: python -m segspace.search --proxy snip --space {space} {told}")
 
 
 def measure(
-    archs: Annotated[list[str] | None, typer.Argument(help="Networks of any space, or baselines.")] = None,
+    archs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARCH", help="Networks of any space, or baselines, as arch text."),
+    ] = None,
     study: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a search: its front too, in its setting, kept there as measured.json for "
-            "segspace.report."
+            metavar="DIR",
+            help="Folder of a search: measure its front too, in its setting; by default --json is then "
+            "DIR/measured.json, which segspace.report shows.",
+            rich_help_panel=NETWORKS,
         ),
     ] = None,
-    runtime: Annotated[
-        str | None, typer.Option(help="eager, onnxruntime, openvino, compile or cuda. [eager]")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of one run. [1]", min=1)] = None,
-    batch: Annotated[int | None, typer.Option(help="Images per run. [1]", min=1)] = None,
-    size: Annotated[str | None, typer.Option(help="Image size, HEIGHTxWIDTH. [120x160]")] = None,
-    classes: Annotated[int | None, typer.Option(help="Number of classes. [11]", min=1)] = None,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Seed of weights and of the order.", rich_help_panel=NETWORKS),
+    ] = 0,
+    size: Size = "120x160",
+    classes: Classes = 11,
+    runtime: Runtime = "eager",
+    threads: RunThreads = 1,
+    batch: RunBatch = 1,
     rounds: Rounds = 50,
-    seed: Seed = 0,
-    json: Annotated[Path | None, typer.Option(help="Write the records to this file.")] = None,
     busy_ok: BusyOk = False,
+    json: Json = None,
 ) -> None:
     """Measure whole networks that take turns: ms, images per second, parameters, multiply-accumulates.
+
+    Example: python -m segspace.latency measure --study runs/search
 
     Example: python -m segspace.latency measure enet fastscnn bisenetv2:0.25 ddrnet:0.25 --size 64x96
     """
@@ -214,30 +287,29 @@ def measure(
 
     from proxygraph.run import RunFolder
     from segspace.cost import cost
+    from segspace.datasets.opening import parse_size
     from segspace.latency.build import measure_networks
     from segspace.latency.load import machine_load, refuse_if_busy
     from segspace.latency.runtimes import runtime as find
     from segspace.latency.table import Setting
     from segspace.models import build as network
 
-    names, usual = list(archs or []), Usual()
+    names = list(archs or [])
+    wanted = Wanted(runtime, threads, batch, parse_size(size), classes)
     if study is not None:
-        names, usual = _of_study(study, names)
+        names, wanted = _of_study(study, names, wanted)
         json = json or study / "measured.json"
     if not names:
         raise ConfigError("no networks to measure: name some, or give the folder of a search with --study")
-    runner = find(runtime or usual.runtime, threads or usual.threads, usual.dtype, usual.layout)
-    batch, classes = batch or usual.batch, classes or usual.classes
-    pixels = usual.size if size is None else _size(size)
+    pixels, runner = wanted.size, find(wanted.runtime, wanted.threads, wanted.dtype, wanted.layout)
+    batch, classes = wanted.batch, wanted.classes
     costs = [cost(network(arch, classes), pixels) for arch in names]
     if warning := refuse_if_busy(machine_load(), busy_ok):
         _warner()(warning)
     records = measure_networks(names, pixels, classes, runner, batch, rounds, seed)
     setting = Setting.of(runner, batch)
-    print(
-        f"{setting}, {pixels[0]}x{pixels[1]}, {classes} classes, {rounds} rounds in turns; "
-        "images/s of the median"
-    )
+    shown = f"{pixels[0]}x{pixels[1]}, {classes} classes, {rounds} rounds in turns"
+    print(f"{setting}, {shown}; images/s of the median")
     print("median ms     p10     p90  images/s  params (k)  MACs (M)  network")
     for arch, spent, one in zip(names, costs, records, strict=True):
         print(
@@ -251,33 +323,41 @@ def measure(
         ]
         found = {"setting": asdict(setting), "size": pixels, "classes": classes, "networks": rows}
         RunFolder(json.parent).write(json.name, dumps(found, indent=1) + "\n")
+    if study is not None:
+        next_steps(console(), f"see it: python -m segspace.report {quote(str(study))}")
 
 
-class Usual(NamedTuple):
-    """In which setting networks are measured unless told otherwise."""
+class Wanted(NamedTuple):
+    """In which setting networks are measured; the values are the usual ones."""
 
     runtime: str = "eager"
     threads: int = 1
+    batch: int = 1
+    size: tuple[int, int] = (120, 160)
+    classes: int = 11
     dtype: str = "float32"
     layout: str = "nchw"
-    batch: int = 1
-    size: Size = (120, 160)
-    classes: int = 11
 
 
-def _of_study(study: Path, archs: list[str]) -> tuple[list[str], Usual]:
-    """Return the front of a search and further networks, and the setting of the search."""
+def _of_study(study: Path, archs: list[str], wanted: Wanted) -> tuple[list[str], Wanted]:
+    """Return the front of a search and further networks, and the setting of the search.
+
+    A prediction can only be compared with a measurement of its own setting: another one is refused.
+    """
     from segspace.search.results import read_results
 
     found = read_results(study)
     if found.setting is None:
         raise ConfigError(
-            f"{study}: written by an older version, which did not keep its setting; run the command of the "
-            "search again, which goes on and ends at once"
+            f"--study {study}: written by an older version, which did not keep its setting; run the command "
+            "of the search again, which goes on and ends at once"
         )
     was = found.setting
-    usual = Usual(was.runtime, was.threads, was.dtype, was.layout, was.batch, found.size, found.classes)
-    return list(dict.fromkeys([*(one.arch for one in found.front), *archs])), usual
+    own = Wanted(was.runtime, was.threads, was.batch, found.size, found.classes, was.dtype, was.layout)
+    for name, here, usual, asked in zip(Wanted._fields, own, Wanted(), wanted, strict=True):
+        if asked not in (usual, here):
+            raise ConfigError(f"--study {study}: its {name} is {here}, not {asked}; leave --{name} away")
+    return list(dict.fromkeys([*(one.arch for one in found.front), *archs])), own
 
 
 def draw(space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
@@ -294,7 +374,7 @@ def unseen(known: LatencyTable, space: Any, n: int, size: Size, classes: int, se
     return [arch for arch in draw(space, n + len(seen), size, classes, seed) if arch not in seen][:n]
 
 
-def _same_runtime(setting: Setting) -> Runtime:
+def _same_runtime(setting: Setting) -> Engine:
     """Return the runtime of a table, `ConfigError` if here it would be another setting."""
     from segspace.latency.runtimes import runtime
     from segspace.latency.table import Setting
@@ -303,13 +383,6 @@ def _same_runtime(setting: Setting) -> Runtime:
     if difference := setting.difference(Setting.of(found, setting.batch)):
         raise ConfigError(f"the table cannot be measured further here: {difference}; make one of its own")
     return found
-
-
-def _size(text: str) -> Size:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH, such as 120x160")
-    return int(match[1]), int(match[2])
 
 
 def _arch(text: str) -> Arch:

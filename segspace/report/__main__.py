@@ -11,24 +11,31 @@ from proxygraph.command import run_command
 
 
 def report(
-    study: Annotated[Path, typer.Argument(help="Folder of a search, as segspace.search wrote it (--out).")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="Folder of a search, as segspace.search wrote it (--out).")
+    ],
     measured: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="What segspace.latency measure --json wrote; by default measured.json in the folder of the "
-            "search, if it is there."
+            "search, if it is there.",
         ),
     ] = None,
     trained: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Run of segspace.train, or folder of segspace.evaluate: IoU and example predictions. "
-            "Can be given several times."
+            metavar="RUN",
+            help="Run of segspace.train, or folder of segspace.evaluate: IoU and example predictions; can be "
+            "given several times.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The .html file to write; by default report.html in the folder of the search."),
+        typer.Option(
+            metavar="FILE",
+            help="The .html file to write; by default report.html in the folder of the search.",
+        ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
 ) -> None:

@@ -16,6 +16,7 @@ import typer
 
 from proxygraph.command import run_command
 from proxygraph.errors import BackendUnavailable, ConfigError, StorageError
+from segspace.options import Classes, Size
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -361,10 +362,13 @@ def _colours() -> dict[str, str]:
 
 
 def draw(
-    arch: Annotated[str, typer.Argument(help="Network, rtseg:PRESET:TRUNK-DEEP-DETAIL.")],
-    out: Annotated[Path, typer.Option(help="The .svg or .png file to write.")],
-    size: Annotated[str, typer.Option(help="Image size, HEIGHTxWIDTH.")] = "120x160",
-    classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 11,
+    arch: Annotated[
+        str,
+        typer.Argument(metavar="ARCH", help="Network of the space rtseg, rtseg:PRESET:TRUNK-DEEP-DETAIL."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .svg or .png file to write.")],
+    size: Size = "120x160",
+    classes: Classes = 11,
 ) -> None:
     """Draw a network: operator and width of every layer, resolutions, shares of the multiply-accumulates.
 

@@ -12,8 +12,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxygraph.command import console, reporting, run_command
+from proxygraph.command import completing, console, next_steps, reporting, run_command
 from proxygraph.errors import BackendUnavailable, ConfigError
+from segspace.options import (
+    DATA,
+    DATA_FORMS,
+    FILES,
+    MACHINE,
+    MEASURING,
+    SEARCH,
+    BusyOk,
+    Proxy,
+    Runtime,
+    Size,
+    SpaceName,
+    preset_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,42 +41,107 @@ _LINE_SECONDS = 10.0
 
 
 def search(
-    proxy: Annotated[
-        str, typer.Option(help="Folder of a run of evolve, name of a hand-made proxy, or formula as text.")
-    ],
-    space: Annotated[str, typer.Option(help="rtseg:PRESET.")] = "rtseg:tiny",
-    max_latency_ms: Annotated[
-        float, typer.Option(help="Budget: slower networks are not scored; by default none is too slow.")
-    ] = math.inf,
-    runtime: Annotated[
-        str, typer.Option(help="eager, onnxruntime, openvino, compile or cuda: what latency is of.")
-    ] = "eager",
-    size: Annotated[str, typer.Option(help="HxW of the images that the network will see.")] = "120x160",
+    proxy: Proxy,
+    space: SpaceName = "rtseg:tiny",
+    size: Size = "120x160",
     classes: Annotated[
-        int, typer.Option(min=0, help="Number of classes; by default that of --data, or 11.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Number of classes; by default (0) that of --data, or 11.",
+            rich_help_panel=DATA,
+        ),
     ] = 0,
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help=f"Take statistics on training pictures of this data set ({DATA_FORMS}), by default on drawn "
+            "scenes.",
+            rich_help_panel=DATA,
+        ),
+    ] = "",
+    score_size: Annotated[
+        str,
+        typer.Option(metavar="HxW", help="Size of these pictures; by default --size.", rich_help_panel=DATA),
+    ] = "",
+    max_latency_ms: Annotated[
+        float,
+        typer.Option(
+            metavar="MS",
+            help="Budget: slower networks are not scored; by default none is too slow.",
+            show_default=False,
+            rich_help_panel=MEASURING,
+        ),
+    ] = math.inf,
+    runtime: Runtime = "eager",
+    busy_ok: BusyOk = False,
     table: Annotated[
         Path | None,
-        typer.Option(help="Latency table; what it lacks is measured first. [latency-RUNTIME.json]"),
+        typer.Option(
+            metavar="FILE",
+            help="Latency table (.json); what it lacks is measured first; by default latency-RUNTIME.json.",
+            rich_help_panel=MEASURING,
+        ),
     ] = None,
-    data: Annotated[
-        str, typer.Option(help="Take statistics on training pictures of this data set, not on drawn scenes.")
-    ] = "",
-    score_size: Annotated[str, typer.Option(help="HxW of these pictures; by default --size.")] = "",
-    sampler: Annotated[str, typer.Option(help="nsga2, evolution or random.")] = "nsga2",
-    population: Annotated[int, typer.Option(help="Networks per generation.")] = 50,
-    trials: Annotated[int, typer.Option(min=1, help="Networks to score in all.")] = 1000,
-    time_budget: Annotated[float, typer.Option(help="Seconds after which this run stops.")] = math.inf,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How networks are proposed: nsga2, evolution or random.",
+            rich_help_panel=SEARCH,
+            autocompletion=completing(lambda: ("nsga2", "evolution", "random")),
+        ),
+    ] = "nsga2",
+    population: Annotated[
+        int, typer.Option(metavar="N", help="Networks per generation.", rich_help_panel=SEARCH)
+    ] = 50,
+    trials: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Networks to score in all.", rich_help_panel=SEARCH)
+    ] = 1000,
+    time_budget: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Seconds after which this run stops; by default none.",
+            show_default=False,
+            rich_help_panel=SEARCH,
+        ),
+    ] = math.inf,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Seed of the search and of the networks' weights.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = 0,
     processes: Annotated[
-        int, typer.Option(min=1, help="With more than one, equal seeds do not give equal searches.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Processes that score networks; with more than one, equal seeds do not give equal searches.",
+            rich_help_panel=MACHINE,
+        ),
     ] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the search and of the networks' weights.")] = 0,
     storage: Annotated[
-        str, typer.Option(help="Database, such as postgresql://USER@HOST/NAME. [study.db in --out]")
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Database, such as postgresql://USER@HOST/NAME; by default study.db in --out.",
+            rich_help_panel=FILES,
+        ),
     ] = "",
-    study: Annotated[str, typer.Option(help="Name of the study in the database.")] = "search",
-    busy_ok: Annotated[bool, typer.Option("--busy-ok", help="Measure latency on a busy machine.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/search"),
+    study: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Name of the study in the database.", rich_help_panel=FILES),
+    ] = "search",
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the results.", rich_help_panel=FILES)
+    ] = Path("runs/search"),
 ) -> None:
     """Find the networks with the best proxy score for their latency. Ctrl-C stops; the same command goes on.
 
@@ -78,7 +157,7 @@ def search(
     dag, pixels = read_formula(proxy, STATISTICS), parse_size(size)
     path = Path(f"latency-{runtime}.json") if table is None else table
     job = Job(
-        preset=_preset(space),
+        preset=preset_of(space),
         size=pixels,
         classes=_classes(classes, data),
         table=path,
@@ -100,8 +179,11 @@ def search(
         raise SystemExit(130)  # typer.Exit would be taken for a failure
     if chosen is not None:
         given = f" --data {shlex.quote(data)}" if data else ""
-        screen.print(f"see it: python -m segspace.report {shlex.quote(str(out))}", soft_wrap=True)
-        screen.print(f"train it: python -m segspace.train {chosen.arch}{given} --size {size}", soft_wrap=True)
+        next_steps(
+            screen,
+            f"see it: python -m segspace.report {shlex.quote(str(out))}",
+            f"train it: python -m segspace.train {chosen.arch}{given} --size {size}",
+        )
 
 
 def measure_latency(job: Job, runtime: str, busy_ok: bool, screen: Console) -> None:
@@ -125,7 +207,7 @@ def measure_latency(job: Job, runtime: str, busy_ok: bool, screen: Console) -> N
     build(
         table=job.table,
         runtime=runtime,
-        preset=job.preset,
+        space=f"rtseg:{job.preset}",
         size=f"{job.size[0]}x{job.size[1]}",
         classes=job.classes,
         busy_ok=busy_ok,
@@ -283,16 +365,6 @@ def _folder(out: Path) -> RunFolder:
             f"{out}: cannot make this folder: {error.strerror}; choose another --out"
         ) from None
     return RunFolder(out)
-
-
-def _preset(space: str) -> str:
-    from segspace.rtseg.space import Space
-
-    kind, _, preset = space.partition(":")
-    if kind != "rtseg" or not preset:
-        raise ConfigError(f"--space {space}: expected rtseg:PRESET, such as rtseg:tiny")
-    Space.preset(preset)
-    return preset
 
 
 def _classes(asked: int, data: str) -> int:

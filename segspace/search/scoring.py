@@ -57,7 +57,8 @@ class Scorer:
             raise ConfigError("the formula is a constant: it scores all networks alike")
         if unknown := [name for name in self.leaves if dag.leaves[name] != STATISTICS.get(name)]:
             raise ConfigError(
-                f"{', '.join(unknown)}: no statistic of an untrained network; the formula belongs to a table"
+                f"{', '.join(unknown)}: no statistic of an untrained network; it belongs to a table, "
+                "or its statistics are to be registered first (proxygraph.register_leaf)"
             )
         self._kernel = compile_kernel(lower([dag]), "reference")
         self._build, self._loss, self._samples = build, loss, samples

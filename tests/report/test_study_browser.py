@@ -172,9 +172,8 @@ def test_text_stands_out_in_light_and_dark(opened, scheme):
     queries = ["h3", ".note", ".plot .tick", ".list td", ".arch text.scale", ".arch .op-ends text"]
     ratios = driver.execute_script(CONTRAST, *queries)
     assert min(ratios) >= 4.5, dict(zip(queries, ratios, strict=True))
-    fills = driver.execute_script(
-        "return ['.arch .box', '.arch .share'].map((one) => getComputedStyle(document.querySelector(one)).fill)"
-    )
+    fill = "return getComputedStyle(document.querySelector(arguments[0])).fill"
+    fills = [driver.execute_script(fill, query) for query in (".arch .box", ".arch .share")]
     assert len({*fills, "none", "rgb(0, 0, 0)"}) == 4
 
 

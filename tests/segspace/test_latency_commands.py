@@ -114,7 +114,7 @@ def test_drawn_networks_are_unseen(call: Call) -> None:
         (["predict", "rtseg:tiny:nonsense"], "expected rtseg:PRESET"),
         (["build", "--size", "12"], "HEIGHTxWIDTH"),
         (["build", "--runtime", "abacus"], "abacus: there are eager"),
-        (["build", "--preset", "huge"], "huge"),
+        (["build", "--space", "rtseg:huge"], "huge"),
         (["check", "--statistic", "mode"], "mode: there are median"),
     ],
 )

@@ -33,7 +33,7 @@ from tests.segspace.test_train_commands import ended
 DATA = "streetscenes:16x24?train=9&val=2"
 MINI = Preset("mini", widths=(8, 16), stem=(8, 8, 8), head=8, layers=3, longest=2)
 ARCHS = ["rtseg:mini:0-S1-0", "rtseg:mini:0-C1-0", "rtseg:mini:0-C1-c0", "rtseg:mini:i0-S0-0"]
-TRAIN = ("train", "--data", DATA, "--preset", "mini", "--size", "16x24", "--epochs", 2)
+TRAIN = ("train", "--data", DATA, "--space", "rtseg:mini", "--size", "16x24", "--epochs", 2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -188,8 +188,11 @@ def test_wrong_use(
         (("rank", run, "--table", tmp_path / "bad.csv"), "not a table of networks"),
         (("rank", run, "--table", tmp_path / "none.csv"), "none.csv"),
         (("rank", tmp_path, ARCHS[0]), "no such checkpoint"),
-        (("train", "--preset", "huge", "--out", tmp_path / "no"), "no preset 'huge'"),
-        (("train", "--preset", "mini", "--data", other, "--lr", "-1", "--out", tmp_path / "no"), "lr = -1"),
+        (("train", "--space", "rtseg:huge", "--out", tmp_path / "no"), "no preset 'huge'"),
+        (
+            ("train", "--space", "rtseg:mini", "--data", other, "--lr", "-1", "--out", tmp_path / "no"),
+            "lr = -1",
+        ),
     ]
     for words, told in wrong:
         assert ended(oneshot.main, monkeypatch, *words) == 2

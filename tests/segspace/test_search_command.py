@@ -180,7 +180,7 @@ def test_missing_pieces_are_measured_first(
     assert (code, error) == (0, "")
     n = len(table.pieces)
     assert f"other.json: {n} of {n} pieces of the space are not measured for eager" in said
-    expected = {"runtime": "eager", "preset": "tiny", "size": TEXT, "classes": 11, "busy_ok": True}
+    expected = {"runtime": "eager", "space": "rtseg:tiny", "size": TEXT, "classes": 11, "busy_ok": True}
     assert asked == [{"table": Path("other.json"), **expected}]
 
 

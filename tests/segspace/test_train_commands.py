@@ -146,7 +146,7 @@ def test_evaluation(run: Path, tmp_path: Path) -> None:
 
 
 def test_export_of_an_arch_reports_its_cost() -> None:
-    told = json.loads(called(export.export, ARCH, "--size", "24x40", "--classes", "5").output)
+    told = json.loads(called(export.export, ARCH, "--size", "24x40", "--classes", "5").stdout)
     network = build(ARCH, 5)
     assert told["params"] == sum(p.numel() for p in network.parameters())
     assert told["macs"] > 0
@@ -165,7 +165,7 @@ def test_exported_files_do_what_torch_does(run: Path, tmp_path: Path) -> None:
     file, program = tmp_path / "a.onnx", tmp_path / "a.pt2"
     told = called(export.export, run, "--size", "24x40", "--onnx", file, "--program", program)
     assert told.exit_code == 0, told.output
-    found = json.loads(told.output)
+    found = json.loads(told.stdout)
     assert found["onnx"]["opset"] == export.OPSET
     assert max(found[part]["relative_difference"] for part in ("onnx", "program")) < export.TOLERANCE
     notes = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
