@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxygraph.command import console, reporting, run_command
 from proxygraph.evolve_options import (
+    Also,
     CheckpointSeconds,
     Dask,
     Enough,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 def evolve(
     source: Source = "streetscenes",
+    also: Also = None,
     target: Target = None,
     objective: Objective = None,
     train: Train = None,
@@ -128,7 +130,8 @@ def evolve(
         load_without_blas()
         from proxygraph.assemble import SIZES
         from proxygraph.conclude import announce, finished, store
-        from proxygraph.objective import find_objective
+        from proxygraph.joint import JointProblem, joint
+        from proxygraph.objective import Several, find_objective
         from proxygraph.problem import load_problem
         from proxygraph.remote import on_dask
         from proxygraph.run import RunFolder
@@ -137,12 +140,18 @@ def evolve(
     judge = find_objective(objective) if objective else None
     screen = console()
     with reporting(screen) as report:
-        problem = load_problem(source, target, report if not quiet else _silent)
+        tell = report if not quiet else _silent
+        problem = load_problem(source, target, tell)
+        if also:
+            problem = joint([problem, *(load_problem(other, target, tell) for other in also)])
     judge = judge or find_objective(problem.objective)
+    if isinstance(problem, JointProblem):
+        judge = Several(judge, problem.parts)
     split = problem.split(seed, train, validation)
     _check_targets(problem, split)
     settings = {
         "source": source,
+        "also": also or [],
         "target": target,
         "objective": judge.name,
         "train": train,

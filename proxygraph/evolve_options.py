@@ -46,6 +46,16 @@ Source = Annotated[
         autocompletion=completing(_problems),
     ),
 ]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="A problem on which the formula has to hold, too: its fitness is that on the worst of them. May "
+        "be repeated.",
+        rich_help_panel=PROBLEM,
+        autocompletion=completing(_problems),
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Column to predict, for tables.", rich_help_panel=PROBLEM),
