@@ -32,7 +32,8 @@ from segspace.options import (
 
 if TYPE_CHECKING:
     from segspace.latency.runtimes import Runtime as Engine
-    from segspace.latency.table import LatencyTable, Setting, Size
+    from segspace.latency.table import LatencyTable, Setting
+    from segspace.latency.table import Size as Pixels
     from segspace.rtseg.arch import Arch
 
 DEFAULT_TABLE = Path("latency.json")
@@ -360,7 +361,7 @@ def _of_study(study: Path, archs: list[str], wanted: Wanted) -> tuple[list[str],
     return list(dict.fromkeys([*(one.arch for one in found.front), *archs])), own
 
 
-def draw(space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
+def draw(space: Any, n: int, size: Pixels, classes: int, seed: int) -> list[Arch]:
     """Return networks of all costs, see `Space.stratified`."""
     import numpy as np
 
@@ -368,7 +369,7 @@ def draw(space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
     return archs
 
 
-def unseen(known: LatencyTable, space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
+def unseen(known: LatencyTable, space: Any, n: int, size: Pixels, classes: int, seed: int) -> list[Arch]:
     """Return networks of all costs that the table is not calibrated with."""
     seen = set(known.measured(size, classes))
     return [arch for arch in draw(space, n + len(seen), size, classes, seed) if arch not in seen][:n]
