@@ -41,7 +41,7 @@ KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "ends": ("fuse classifier resize", "stem, head: as in all networks"),
 }
 """By colour: operators, and what the key says of them."""
-_WIDTH, _HEIGHT, _ACROSS, _LANE, _PAD = 50.0, 52.0, 64.0, 66.0, 12.0
+_WIDTH, _HEIGHT, _ACROSS, _LANE, _PAD = 52.0, 52.0, 64.0, 66.0, 12.0
 _LEFT, _TOP, _ROUND = 36.0, 12.0, 6.0
 _IN: Final = {"stem": "convolutions of stride 2 to 1/8", "head": "fusion, convolution, classifier, resizing"}
 Point = tuple[float, float]

@@ -179,8 +179,8 @@ def _agreement(
     for arch, record in measured.records.items():
         ms = predicted.get(arch)
         error = "–" if ms is None else f"{100 * (ms / record.p10 - 1):+.1f}".replace("-", "−")
-        shown = [f"{getattr(record, name):.3f}" for name in ("p10", "median", "p90")]
-        rows.append((ids.get(arch, ""), arch, "–" if ms is None else _ms(ms), *shown, error))
+        low, median, high = (_ms(v) for v in (record.p10, record.median, record.p90))
+        rows.append((ids.get(arch, ""), arch, "–" if ms is None else _ms(ms), low, error, median, high))
         if ms is not None and arch not in ids:
             others.append((record.p10, ms))
         elif ms is not None:
