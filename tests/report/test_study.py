@@ -128,6 +128,14 @@ def test_dots_of_candidates_are_in_the_order_of_their_table(studies, tmp_path):
     assert named == [one.arch for one in scored]
 
 
+def test_of_very_many_candidates_some_are_drawn(studies, tmp_path, monkeypatch):
+    monkeypatch.setattr("segspace.report.view.MOST_ROWS", 5)
+    html, _ = written(studies / "full", tmp_path)
+    assert "Table of 5 of 18 networks with a score" in html
+    assert html.split('class="cloud"')[0].rpartition('d="')[2].count("M") == 5
+    assert re.search(r'id="r0-candidates">.*?</table>', html, re.S)[0].count("<tr") == 1 + 5
+
+
 def test_what_is_missing_is_said_with_its_command(studies, tmp_path):
     html, _ = written(studies / "old", tmp_path)
     assert f"python -m segspace.latency measure --study {studies / 'old'}" in html

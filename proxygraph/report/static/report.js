@@ -203,7 +203,7 @@
       plot,
       () => dotsOf(plot.querySelector(".cloud")),
       ({ k }) => {
-        const row = all("tbody tr", document.getElementById(plot.dataset.cloud))[k];
+        const row = document.getElementById(plot.dataset.cloud).tBodies[0].rows[k];
         return `${text(row, 0)}: ${text(row, 1)} ms, score ${text(row, 2)}`;
       },
     );
