@@ -1,6 +1,6 @@
 """The protocol of docs/proxies.md: formulas from few labels, beside models that learn from the same rows.
 
-A run is a search with so many training rows and a seed: ``python -m proxygraph.evolve`` in a folder of its
+A run is a search with so many labels and a seed: ``python -m proxygraph.evolve`` in a folder of its
 own, then the baselines on the rows that search and choice saw, all tested on the rows that neither did.
 """
 
@@ -41,7 +41,8 @@ from proxygraph.table import StatTable
 
 Floats = NDArray[np.float64]
 
-LABELS, SEEDS, SECONDS = (50, 100, 400), (0, 1, 2), 90.0
+LABELS, SEEDS, EVALUATIONS = (50, 100, 400), (0, 1, 2), 300_000
+CHOOSING = 1 / 3  # of the labels: they choose the winner, the others train
 UNIT = "Spearman, test rows"
 ENGINES = ("formula", "forest", "linear", "handmade")
 ON_LAYERS = ("sum", "mean", "std", "min", "max")
@@ -52,9 +53,11 @@ DONE = "discovery.json"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the protocol to a command line."""
     parser.add_argument("source", help="problem, as for proxygraph.evolve")
-    parser.add_argument("--labels", type=int, nargs="+", help="training rows (50 100 400)")
+    parser.add_argument(
+        "--labels", type=int, nargs="+", help="training and validation rows together (50 100 400)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", help="(0 1 2)")
-    parser.add_argument("--seconds", type=float, help="of every search (90)")
+    parser.add_argument("--evaluations", type=int, help="formulas that every search scores (300000)")
     parser.add_argument("--threads", type=int, default=2, help="of every search (2)")
     add_places(parser)
     parser.add_argument("--options", default="", help="more options for proxygraph.evolve, as one text")
@@ -74,27 +77,35 @@ def rows(options: argparse.Namespace, report: Report) -> list[Row]:
     quick = options.quick
     labels = options.labels or ([20] if quick else LABELS)
     seeds = options.seeds or ([0] if quick else SEEDS)
-    seconds = options.seconds or (3.0 if quick else SECONDS)
+    evaluations = options.evaluations or (5_000 if quick else EVALUATIONS)
     folder = options.work / ("quick" if quick else options.variant)
     folder.mkdir(parents=True, exist_ok=True)
     problem, source = kept_problem(options.source, options.work, report)
     pairs = [(n, seed) for n in labels for seed in seeds]
     for i, (n, seed) in enumerate(pairs):
         report("runs", i, len(pairs))
-        out = folder / f"{problem.name}-{problem.digest[:8]}-{n}-{seed}-{seconds:g}s"
+        out = folder / f"{problem.name}-{problem.digest[:8]}-{n}-{seed}-{evaluations}"
         if not (out / DONE).is_file():
-            command = ["--train", str(n), "--seed", str(seed), "--time-budget", str(seconds)]
+            train, validation = shares(n)
+            command = ["--train", str(train), "--validation", str(validation), "--seed", str(seed)]
+            command += ["--evaluations", str(evaluations)]
             command += ["--threads", str(options.threads), *shlex.split(options.options)]
             cpu = searched(source, command, out)
             found = judged(problem, n, seed, read(out / "result.json"))
-            about = {"labels": n, "seed": seed, "seconds": seconds, "options": options.options}
+            about = {"labels": n, "seed": seed, "evaluations": evaluations, "options": options.options}
             write_whole(out / DONE, found | about | {"cpu_seconds": cpu})
         elif (other := read(out / DONE)["options"]) != options.options:
             raise ConfigError(f"{out}: was run with the options {other!r}; choose another --variant")
     report("runs", len(pairs), len(pairs))
     kept = [run for run in runs_of(folder) if run["problem"] != problem.name or run["data"] == problem.digest]
     asked = [run for run in kept if run["labels"] in labels and run["seed"] in seeds]
-    return rows_of(newest([run for run in asked if run["seconds"] == seconds]))
+    return rows_of(newest([run for run in asked if run["evaluations"] == evaluations]))
+
+
+def shares(n_labels: int) -> tuple[int, int]:
+    """Return how many labels train, and how many choose the winner."""
+    n_validation = round(CHOOSING * n_labels)
+    return n_labels - n_validation, n_validation
 
 
 def kept_problem(source: str, work: Path, report: Report) -> tuple[Problem, str]:
@@ -126,9 +137,9 @@ def searched(source: str, options: Sequence[str], out: Path) -> float | None:
     return None if resume else (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
 
 
-def judged(problem: Problem, n_train: int, seed: int, result: dict[str, Any]) -> dict[str, Any]:
+def judged(problem: Problem, n_labels: int, seed: int, result: dict[str, Any]) -> dict[str, Any]:
     """Return what is reported of one finished search; the test rows are looked at here, not before."""
-    split = problem.split(seed, n_train)
+    split = problem.split(seed, *shares(n_labels))
     best = result["best"]
     scores = {"formula": exact_values(Dag.from_json(best["graph"]), problem.table, split.test)}
     scores |= learnt(problem, split, seed)
@@ -263,18 +274,18 @@ def newest(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def of_rows(runs: Iterable[dict[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the runs that the rows of a result tell of, by labels and seed."""
-    keys = ("problem", "data", "labels", "seconds")
+    keys = ("problem", "data", "labels", "evaluations")
     wanted = {(*(row[key] for key in keys), seed) for row in rows for seed in row["seeds"]}
     found = [run for run in runs if (*(run[key] for key in keys), run["seed"]) in wanted]
-    return sorted(found, key=lambda run: (run["problem"], run["labels"], run["seconds"], run["seed"]))
+    return sorted(found, key=lambda run: (run["problem"], run["labels"], run["evaluations"], run["seed"]))
 
 
 def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
     """Return one row per number of labels and engine, over the seeds."""
     found = []
-    for problem, labels, seconds in sorted({(run["problem"], run["labels"], run["seconds"]) for run in runs}):
-        key = (problem, labels, seconds)
-        same = [run for run in runs if (run["problem"], run["labels"], run["seconds"]) == key]
+    for key in sorted({(run["problem"], run["labels"], run["evaluations"]) for run in runs}):
+        problem, labels, evaluations = key
+        same = [run for run in runs if (run["problem"], run["labels"], run["evaluations"]) == key]
         same.sort(key=lambda run: run["seed"])
         for engine in ENGINES:
             tests = [run["test"][engine] for run in same]
@@ -284,7 +295,7 @@ def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
             about: Row = {
                 "problem": problem,
                 "labels": labels,
-                "seconds": seconds,
+                "evaluations": evaluations,
                 "variant": same[0]["variant"],
                 "options": same[0]["options"],
                 "mean": float(np.mean(values)),

@@ -1,7 +1,8 @@
 """Hand-made proxies and discovered ones on segmentation: how well do they rank, and what do labels buy?
 
     python benchmarks/proxies.py handmade CSV [--published CSV] [--camvid] [--quick] [--json FILE]
-    python benchmarks/proxies.py discover SOURCE [--labels 50 100 400] [--seeds 0 1 2] [--seconds 90]
+    python benchmarks/proxies.py discover SOURCE [--labels 50 100 400] [--seeds 0 1 2] [--evaluations N]
+    python benchmarks/proxies.py apart CSV OUT.safetensors
     python benchmarks/proxies.py plots [--work DIR] [--variant NAME]
 
 CSV holds the published results of the micro networks of TransNAS-Bench-101 (columns ``arch`` and the tasks').
@@ -15,7 +16,9 @@ first networks of a random order only (--dear).
 ``discover`` runs the protocol of docs/proxies.md: a search for every number of labels and seed, the winner
 chosen on validation, one look at the test rows, and baselines that learn from the same rows of the same
 leaves. Each finished run stays in --work and is not run again; the result has the runs of the asked labels,
-seeds and seconds, of every problem of the variant.
+seeds and evaluations, of every problem of the variant.
+
+``apart`` writes a problem of 500 other networks for ``discover``: on it the protocol is decided.
 
 ``plots`` draws the pictures and fills in the tables of docs/proxies.md.
 """
@@ -31,7 +34,7 @@ from benchmarks.common import Row, print_rows, write
 # isort: split
 import numpy as np
 
-from benchmarks import discovery, handmade
+from benchmarks import apart, discovery, handmade
 from proxygraph.command import console, reporting
 from proxygraph.problem import Problem, Report, load_problem
 
@@ -86,6 +89,9 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     one.add_argument("--networks", type=int, default=10, help="networks whose statistics are timed (10)")
     two = parts.add_parser("discover", help="run the protocol")
     discovery.add_options(two)
+    four = parts.add_parser("apart", help="write a problem of networks that the results are not reported on")
+    four.add_argument("csv", type=Path, help="published results of the micro networks")
+    four.add_argument("out", type=Path, help=".safetensors file to write")
     for part in (one, two):
         part.add_argument("--quick", action="store_true", help="few networks, short runs, no result file")
         part.add_argument(
@@ -111,6 +117,9 @@ def main() -> None:
         proxy_plots.main(options.work, options.variant)
         return
     with reporting(console()) as report:
+        if options.part == "apart":
+            apart.problem_apart(options.csv, report=report).save(options.out)
+            return
         rows = (
             handmade_rows(options, report) if options.part == "handmade" else discovery.rows(options, report)
         )

@@ -153,7 +153,7 @@ def discovery_table(rows: Sequence[Row]) -> str:
         body.append([*line, seeds, f"{r['n_rows']}"])
     head = [
         "problem",
-        "labels (train + validation)",
+        "labels (train + choice)",
         "what",
         "ρ, mean (range)",
         "τ",
@@ -210,7 +210,7 @@ def labels_picture(rows: Sequence[Row], problem: str) -> None:
         sorted({r["labels"] for r in mine}), [str(n) for n in sorted({r["labels"] for r in mine})]
     )
     axis.minorticks_off()
-    axis.set_xlabel("training labels")
+    axis.set_xlabel("labels: networks whose mIoU is known")
     axis.set_ylabel("Spearman on test rows (mean and range over seeds)")
     axis.legend(frameon=False, fontsize=8)
     _save(figure, f"discovery_labels_{problem}")

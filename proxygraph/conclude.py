@@ -140,6 +140,11 @@ def announce(screen: Console, result: dict[str, Any], best: Finalist, folder: Ru
         + ", ".join(f"{n:,} {tier}" for tier, n in duplicates.items() if n),
         soft_wrap=True,
     )
+    for name, value in result["best"]["test"].items():
+        if " in " in name:  # of several problems, each by itself
+            screen.print(
+                f"{name}: {'undefined' if value is None else f'{value:.3f}'} (test)", highlight=False
+            )
     run = quote(str(folder.path))
     tabular = result["problem"]["tabular"]
     for name, value in (

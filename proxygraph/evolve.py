@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxygraph.command import console, reporting, run_command
 from proxygraph.evolve_options import (
+    Also,
     CheckpointSeconds,
     Dask,
     Enough,
@@ -44,6 +45,7 @@ from proxygraph.evolve_options import (
     Train,
     Trends,
     Units,
+    Validation,
 )
 
 if TYPE_CHECKING:
@@ -63,9 +65,11 @@ if TYPE_CHECKING:
 
 def evolve(
     source: Source = "streetscenes",
+    also: Also = None,
     target: Target = None,
     objective: Objective = None,
     train: Train = None,
+    validation: Validation = None,
     seed: Seed = 0,
     time_budget: TimeBudget = None,
     generations: Generations = None,
@@ -105,6 +109,7 @@ def evolve(
     """
     _check_numbers(
         train=train,
+        validation=validation,
         seed=seed,
         time_budget=time_budget,
         generations=generations,
@@ -125,7 +130,8 @@ def evolve(
         load_without_blas()
         from proxygraph.assemble import SIZES
         from proxygraph.conclude import announce, finished, store
-        from proxygraph.objective import find_objective
+        from proxygraph.joint import JointProblem, joint
+        from proxygraph.objective import Several, find_objective
         from proxygraph.problem import load_problem
         from proxygraph.remote import on_dask
         from proxygraph.run import RunFolder
@@ -134,15 +140,22 @@ def evolve(
     judge = find_objective(objective) if objective else None
     screen = console()
     with reporting(screen) as report:
-        problem = load_problem(source, target, report if not quiet else _silent)
+        tell = report if not quiet else _silent
+        problem = load_problem(source, target, tell)
+        if also:
+            problem = joint([problem, *(load_problem(other, target, tell) for other in also)])
     judge = judge or find_objective(problem.objective)
-    split = problem.split(seed, train)
+    if isinstance(problem, JointProblem):
+        judge = Several(judge, problem.parts)
+    split = problem.split(seed, train, validation)
     _check_targets(problem, split)
     settings = {
         "source": source,
+        "also": also or [],
         "target": target,
         "objective": judge.name,
         "train": train,
+        "validation": validation,
         "seed": seed,
         "time_budget": 60.0
         if time_budget is None and generations is None and evaluations is None
@@ -223,7 +236,15 @@ def _silent(what: str, done: int, total: int) -> None:
 def _check_numbers(**values: float | None) -> None:
     from proxygraph.errors import ConfigError
 
-    least = {"train": 5, "seed": 0, "time_budget": 0, "enough": 0, "checkpoint_seconds": 0, "population": 10}
+    least = {
+        "train": 5,
+        "validation": 2,
+        "seed": 0,
+        "time_budget": 0,
+        "enough": 0,
+        "checkpoint_seconds": 0,
+        "population": 10,
+    }
     for name, value in values.items():
         if value is not None and not value >= least.get(name, 1):
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {least.get(name, 1)}")

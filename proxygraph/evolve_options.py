@@ -46,6 +46,16 @@ Source = Annotated[
         autocompletion=completing(_problems),
     ),
 ]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="A problem on which the formula has to hold, too: its fitness is that on the worst of them. May "
+        "be repeated.",
+        rich_help_panel=PROBLEM,
+        autocompletion=completing(_problems),
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Column to predict, for tables.", rich_help_panel=PROBLEM),
@@ -63,6 +73,14 @@ Objective = Annotated[
 Train = Annotated[
     int | None,
     typer.Option(metavar="N", help="Rows to train on; by default half of them.", rich_help_panel=PROBLEM),
+]
+Validation = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Rows that choose the winner; by default as many as train, at most half of the others.",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 Seed = Annotated[
     int,

@@ -99,15 +99,17 @@ class Problem:
         sha.update(json.dumps([self.target_name, *self.groups]).encode())
         return sha.hexdigest()
 
-    def split(self, seed: int, n_train: int | None = None) -> Split:
+    def split(self, seed: int, n_train: int | None = None, n_validation: int | None = None) -> Split:
         """Split the rows by seed, groups kept whole.
 
         Parameters
         ----------
         seed : int
         n_train : int, optional
-            Rows to train on; as many again validate (or half of what is left, if that is less), the others
-            test. By default half the rows train, a quarter validates, a quarter tests.
+            Rows to train on; by default half of them.
+        n_validation : int, optional
+            Rows that choose the winner; by default a quarter, or with `n_train` as many as train, but at most
+            half of what is left. The others test.
 
         Raises
         ------
@@ -115,15 +117,14 @@ class Problem:
             If that leaves fewer than two rows for a part, or `n_train` is below 5.
         """
         n = self.table.n_rows
-        if n_train is None:
-            n_train = n // 2
-            n_validation = n // 4
-        else:
-            n_validation = min(n_train, (n - n_train) // 2)
+        if n_validation is None:
+            n_validation = n // 4 if n_train is None else min(n_train, (n - n_train) // 2)
+        n_train = n // 2 if n_train is None else n_train
         if n_train < 5 or n_validation < 2 or n - n_train - n_validation < 2:
             raise ConfigError(
-                f"problem {self.name!r}: cannot split {n} rows into {n_train} for training and at least 2 "
-                f"each for validation and test; choose --train between 5 and {max(5, n - 4)}"
+                f"problem {self.name!r}: cannot split {n} rows into {n_train} for training and "
+                f"{n_validation} for validation, with 2 to test; choose --train between 5 and "
+                f"{max(5, n - 4)} and a smaller --validation"
             )
         members: dict[str, list[int]] = {}
         for i, group in enumerate(self.groups):

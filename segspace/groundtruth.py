@@ -180,9 +180,12 @@ def owned(out: Path, settings: dict[str, Any]) -> Iterator[None]:
 
 
 def write_provenance(out: Path, settings: dict[str, Any], dataset: Dataset, rows: Sequence[Row]) -> None:
-    """Write what a reader of the table must know to judge or repeat it."""
+    """Write what a reader must know to judge or repeat the table; every machine that made rows is named."""
     from proxygraph.run import RunFolder, environment
 
+    folder, beside = RunFolder(out.parent), out.with_suffix(".json").name
+    machines = folder.read(beside)["environments"] if (out.parent / beside).exists() else []
+    machine = environment(1) | {"cores": os.cpu_count()}
     sizes = {name: len(source) for name, source in dataset.splits.items()}
     found = {
         "what": f"mIoU (percent) of {settings['space']} networks on {dataset.name}",
@@ -197,9 +200,9 @@ def write_provenance(out: Path, settings: dict[str, Any], dataset: Dataset, rows
         "noise": noise(rows),
         "cpu_seconds_total": round(sum(row.seconds for row in rows)),
         "threads_per_training": 1,
-        "environment": environment(1) | {"cores": os.cpu_count()},
+        "environments": machines if machine in machines else [*machines, machine],
     }
-    RunFolder(out.parent).write(out.with_suffix(".json").name, json.dumps(found, indent=2) + "\n")
+    folder.write(beside, json.dumps(found, indent=2) + "\n")
 
 
 def measure(

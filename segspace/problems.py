@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from proxygraph.table import StatTable
     from segspace.transnas101 import Arch
 
+SAMPLE = 1000
+"""Networks of the problem ``transnas101``."""
+
 NETWORKS_VERSION = 2
 """Part of every cache key: raise it when the same arch is built differently."""
 
@@ -128,21 +131,26 @@ def transnas101(argument: str, *, report: Report) -> Problem:
 
     path, settings = _settings(argument)
     target = str(settings.pop("target", "seg_valid_miou"))
-    n_sample, sample_seed = int(settings.pop("sample", 1000)), int(settings.pop("sample_seed", 0))
+    n_sample, sample_seed = int(settings.pop("sample", SAMPLE)), int(settings.pop("sample_seed", 0))
     if n_sample < MIN_ROWS or min([sample_seed, *settings.values()], default=0) < 0:
         raise ConfigError(
             f"problem 'transnas101': sample at least {MIN_ROWS}, no setting below 0: {argument!r}"
         )
     how = Measurement(**settings)
-    published = _published(Path(path), target)
-    names = sorted(published)
-    if n_sample < len(names):
-        chosen = np.random.default_rng([sample_seed, 0x7A5]).choice(len(names), size=n_sample, replace=False)
-        names = [names[i] for i in sorted(chosen)]
+    results = published(Path(path), target)
+    names = sampled(sorted(results), n_sample, sample_seed)
     archs = [Arch.parse(name) for name in names]
     table = statistics(archs, how, report)
-    y = np.array([published[name] for name in names])
+    y = np.array([results[name] for name in names])
     return Problem("transnas101", table, y, target, tuple(str(arch.live()) for arch in archs))
+
+
+def sampled(names: Sequence[str], n: int = SAMPLE, seed: int = 0) -> list[str]:
+    """Return `n` of the names in their order, drawn by seed; all of them if there are no more."""
+    if n >= len(names):
+        return list(names)
+    chosen = np.random.default_rng([seed, 0x7A5]).choice(len(names), size=n, replace=False)
+    return [names[i] for i in sorted(chosen)]
 
 
 def camvid(argument: str, *, report: Report) -> Problem:
@@ -278,7 +286,8 @@ def _settings(argument: str) -> tuple[str, dict[str, Any]]:
     return path, settings
 
 
-def _published(path: Path, target: str) -> dict[str, float]:
+def published(path: Path, target: str) -> dict[str, float]:
+    """Return the published results of the networks by their text, for one column of the file."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -287,17 +296,17 @@ def _published(path: Path, target: str) -> dict[str, float]:
     if not rows or "arch" not in rows[0] or target not in rows[0]:
         columns = ", ".join(rows[0]) if rows else "none"
         raise ConfigError(f"{path}: needs the columns 'arch' and {target!r}; it has {columns}")
-    published: dict[str, float] = {}
+    results: dict[str, float] = {}
     for i, row in enumerate(rows):
         name = row["arch"]
-        if name in published:
+        if name in results:
             raise ConfigError(f"{path}: arch {name!r} occurs more than once (line {i + 2})")
         try:
-            published[name] = float(row[target])
-            if not math.isfinite(published[name]):
+            results[name] = float(row[target])
+            if not math.isfinite(results[name]):
                 raise ValueError
         except (TypeError, ValueError):
             raise ParseError(
                 f"{path}: {target} of {name!r} is not a finite number: {row[target]!r} (line {i + 2})"
             ) from None
-    return published
+    return results

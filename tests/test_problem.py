@@ -106,6 +106,16 @@ def test_n_train_sets_validation_too():
     assert [len(split.train), len(split.validation), len(split.test)] == [900, 50, 50]
 
 
+def test_n_validation_leaves_train_as_it_is():
+    few, default = make(1000).split(0, 70, 30), make(1000).split(0, 70)
+    assert [len(few.train), len(few.validation), len(few.test)] == [70, 30, 900]
+    np.testing.assert_array_equal(few.train, default.train)
+    assert set(few.validation) < set(default.validation)
+    assert len(make(100).split(0, None, 10).validation) == 10
+    with pytest.raises(ConfigError, match=r"70 for training and 929 for validation.* --validation"):
+        make(1000).split(0, 70, 929)
+
+
 def test_the_seed_decides():
     problem = make(100)
     np.testing.assert_array_equal(problem.split(3).train, problem.split(3).train)

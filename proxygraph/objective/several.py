@@ -16,6 +16,8 @@ from proxygraph.objective.top import TopK
 from proxygraph.rank import centred
 from proxygraph.scores import Scores
 
+PREFIX = "least:"
+"""What the name of the objective begins with; the name of the inner one follows."""
 LEAST_ROWS = 3
 """Rows of a problem without which nothing can be said about it."""
 
@@ -59,7 +61,7 @@ class Several(Objective):
             raise ShapeMismatch(f"parts of shape {labels.shape}: expected one label for every row")
         labels.flags.writeable = False
         object.__setattr__(self, "parts", labels)
-        object.__setattr__(self, "name", f"least:{inner.name}")
+        object.__setattr__(self, "name", PREFIX + inner.name)
         object.__setattr__(self, "kind", inner.kind)
 
     @property
@@ -174,18 +176,19 @@ class Several(Objective):
         """Return the numbers of all rows together, and as ``"worst"`` the least of the problems' own.
 
         The final form has a direction, and is held to it: ``"worst"`` is the least signed statistic. Problems
-        of fewer than three rows are left out.
+        of fewer than three rows are left out. The statistic of every problem is there, too, as ``"METRIC in
+        PROBLEM"``.
         """
-        worst: list[float] = []
-        for name in np.unique(self.parts):
+        found: dict[str, float | None] = {}
+        for name in dict.fromkeys(self.parts.tolist()):
             rows = np.flatnonzero(self.parts == name)
             if len(rows) >= LEAST_ROWS:
                 part = Scores(scores.values[rows], scores.ok[rows])
                 value = self.inner.on(rows).report(part, target[rows])[self.inner.metric]
-                worst.append(-np.inf if value is None else value)
-        least = min(worst, default=-np.inf)
-        report = self.inner.report(scores, target)
-        return {**report, "worst": float(least) if np.isfinite(least) else None}
+                found[f"{self.inner.metric} in {name}"] = value
+        known = [value for value in found.values() if value is not None]
+        worst = min(known) if found and len(known) == len(found) else None
+        return {**self.inner.report(scores, target), "worst": worst, **found}
 
 
 def _mixed(x: Codes) -> Codes:

@@ -13,7 +13,8 @@ from typing import Any, Final
 from proxygraph.dag import Dag
 from proxygraph.errors import ConfigError, ProxyGraphError
 from proxygraph.export import PARTS, formula_of
-from proxygraph.objective import find_objective
+from proxygraph.objective import Several, find_objective
+from proxygraph.objective.several import PREFIX
 from proxygraph.run import RunFolder
 
 TIERS: Final = ("structural", "algebraic", "numeric", "rank")
@@ -130,8 +131,10 @@ def read_run(path: Path) -> Run:
         )
     settings, result = folder.read("config.json"), folder.read("result.json")
     try:
-        objective = find_objective(result["objective"])
-        formulas = _formulas(result, objective.metric, path)
+        inner = str(result["objective"]).removeprefix(PREFIX)
+        objective = find_objective(inner)
+        metric = objective.metric if inner == result["objective"] else Several.metric
+        formulas = _formulas(result, metric, path)
         for part in PARTS:
             int(result["problem"]["rows"][part])
         search = {**result["search"], **result["search"]["duplicates"]}
@@ -148,7 +151,7 @@ def read_run(path: Path) -> Run:
         path.resolve().name,
         result,
         settings,
-        objective.metric,
+        metric,
         objective.kind,
         formulas,
         _journal(path / "journal.jsonl"),

@@ -38,6 +38,7 @@ NAMES: Final[Mapping[str, str]] = {
     "r2": "R²",
     "rmse": "RMSE",
     "topk": "weighted top-k agreement",
+    "worst": "correlation in the worst problem",
 }
 SHORT: Final = {
     "spearman": "Spearman",

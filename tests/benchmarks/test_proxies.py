@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from benchmarks import discovery, handmade, plots, proxies
+from benchmarks import apart, discovery, handmade, plots, proxies
 from proxygraph.dag import Dag
 from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
@@ -183,14 +183,14 @@ def protocol(tmp_path: Path, **more: Any) -> SimpleNamespace:
     source = tmp_path / "small.safetensors"
     if not source.is_file():
         small_problem().save(source)
-    about = {"source": str(source), "labels": [15, 20], "seeds": [0, 1], "seconds": 2.0, "threads": 1}
+    about = {"source": str(source), "labels": [15, 20], "seeds": [0, 1], "evaluations": 2000, "threads": 1}
     about |= {"work": tmp_path / "work", "variant": "default", "options": "--max-size 9", "quick": False}
     return SimpleNamespace(**(about | more))
 
 
 def test_every_run_is_made_once(tmp_path: Path, no_search: list[list[str]]) -> None:
     rows = discovery.rows(protocol(tmp_path), silent)
-    assert [command[1] for command in no_search] == ["15", "15", "20", "20"]
+    assert [(command[1], command[3]) for command in no_search] == [("10", "5")] * 2 + [("13", "7")] * 2
     assert no_search[0][-2:] == ["--max-size", "9"]
     assert {(row["engine"], row["labels"]) for row in rows} == {
         (engine, n) for engine in discovery.ENGINES for n in (15, 20)
@@ -226,7 +226,7 @@ def test_the_result_has_every_problem_and_only_what_was_asked_for(
     assert {row["problem"] for row in rows} == {"one", "two"}
     assert {row["data"] for row in rows if row["problem"] == "two"} == {Problem.load(path).digest}
     assert {(row["variant"], row["options"]) for row in rows} == {("default", "--max-size 9")}
-    discovery.rows(protocol(tmp_path, source=str(path), seconds=1.0, seeds=[7], labels=[16]), silent)
+    discovery.rows(protocol(tmp_path, source=str(path), evaluations=1000, seeds=[7], labels=[16]), silent)
     assert discovery.rows(protocol(tmp_path, source=str(path)), silent) == rows
     quick = protocol(tmp_path, source=str(path), quick=True, options="", labels=None, seeds=None)
     discovery.rows(quick, silent)
@@ -271,6 +271,17 @@ def test_the_good_formulas_of_runs() -> None:
     run = {"formula": {"validation": {"spearman": 0.81}}, "front": [one, two]}
     assert [list(dag.leaves) for dag in discovery.used([run])] == [["macs"]]
     assert all(isinstance(dag, Dag) for dag in discovery.used([run], slack=1.0))
+
+
+def test_networks_to_decide_on_are_none_of_those_reported_on() -> None:
+    from segspace.problems import sampled
+    from segspace.transnas101 import Arch, all_archs
+
+    names = sorted(str(arch) for arch in all_archs())[::2]
+    reported = {Arch.parse(name).live() for name in sampled(names)}
+    apart_names = apart.names_apart(names, 300)
+    assert len(set(apart_names)) == 300
+    assert not reported & {Arch.parse(name).live() for name in apart_names}
 
 
 # ---- the command and the page ------------------------------------------------------------------------------

@@ -180,6 +180,18 @@ def test_the_same_row_again(tmp_path: Path) -> None:
     assert (first.miou, first.accuracy) == (again.miou, again.accuracy)
 
 
+def test_every_machine_that_made_rows_is_named(tmp_path: Path) -> None:
+    out, data = tmp_path / "t.csv", open_dataset(DATA)
+    beside = out.with_suffix(".json")
+    command.write_provenance(out, settings(), data, [])
+    command.write_provenance(out, settings(), data, [])
+    (here,) = json.loads(beside.read_text())["environments"]
+    there = here | {"cpu": "another"}
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | {"environments": [there]}))
+    command.write_provenance(out, settings(), data, [])
+    assert json.loads(beside.read_text())["environments"] == [there, here]
+
+
 def test_another_table_or_process_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     with command.owned(out, settings()):
