@@ -49,7 +49,9 @@ def main() -> None:
     search = assembled(table, target, find_objective("spearman"), settings, apart=False)
     stop = Stop(generations=given.generations, seconds=given.seconds)
     with (
-        LocalCluster(n_workers=given.workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=given.workers, threads_per_worker=1, dashboard_address=None, silence_logs="ERROR"
+        ) as cluster,
         Client(cluster) as client,
     ):
         print(f"{given.workers} workers at {cluster.scheduler_address}")

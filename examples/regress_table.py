@@ -47,11 +47,15 @@ def main() -> None:
     model = SymbolicRegressor(time_budget=given.seconds, generations=given.generations, random_state=0)
     model.fit(train.drop(columns=given.target), train[given.target])
 
+    front = pd.DataFrame(model.front_)
     print("every trade-off of size and fit that was found:")
-    print(pd.DataFrame(model.front_)[["size", "score", "formula"]].to_string(index=False))
+    print(front[["size", "score", "formula"]].to_string(index=False, max_colwidth=80))
     print("\nchosen   ", model.formula())
-    print("LaTeX    ", model.latex())
-    print("sympy    ", model.sympy())
+    # every method takes an index of the front: the smallest formula that is nearly as good
+    simple = int(np.argmax(front["score"] > front["score"].max() - 0.001))
+    print("simple   ", model.formula(simple))
+    print("LaTeX    ", model.latex(simple))
+    print("sympy    ", model.sympy(simple))
     score = model.score(test.drop(columns=given.target), test[given.target])
     print(f"R² on {len(test)} rows that it has not seen: {score:.5f}")
 
