@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_a_zoo_is_scored(run: Run, tmp_path: Path) -> None:
-    said = run("score_zoo", "--networks", 5, "--steps", 1, "--no-discover", "--save", "zoo.safetensors")
+    said = run("score_zoo", "--networks", 10, "--steps", 1, "--no-discover", "--save", "zoo.safetensors")
     lines = re.findall(r"^  (\w+) +([+-]\d\.\d{3})$", said, re.MULTILINE)
     assert [name for name, _ in lines][:3] == ["found", "params", "macs"]
     assert (tmp_path / "zoo.safetensors").stat().st_size > 10_000
