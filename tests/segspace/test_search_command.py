@@ -27,6 +27,7 @@ from segspace.rtseg.arch import Arch
 from segspace.rtseg.pieces import Piece
 from segspace.rtseg.program import program
 from segspace.search.__main__ import main
+from segspace.search.results import read_results
 from segspace.search.scoring import BATCHES, Scorer, needs_pictures
 from segspace.search.space import Segmenters
 from tests.segspace.latency_fakes import made_up_table
@@ -100,6 +101,23 @@ def test_files_and_going_on(call: Call, table: LatencyTable, tmp_path: Path) -> 
     assert said.splitlines()[-1] == (f"train it: python -m segspace.train {chosen['arch']} --size {TEXT}")
     assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (out / "front.svg").read_bytes()
+
+    results = read_results(out)
+    assert [(one.arch, one.score) for one in results.candidates] == [
+        (row["arch"], float(row["score"])) for row in found
+    ]
+    assert results.chosen is not None
+    assert results.chosen.arch == results.front[-1].arch == chosen["arch"]
+    assert (results.setting, results.budget) == (table.setting, 1.5)
+    for one in results.front:
+        shares = results.shares[one.arch]
+        assert [share.key for share in shares] == [
+            step.piece.text() for step in program(Arch.parse(one.arch), SIZE, 11).steps
+        ]
+        line = table.calibration(SIZE, 11)
+        predicted = line.slope * sum(share.ms for share in shares) + line.offset
+        assert predicted == pytest.approx(one.cost, rel=1e-4)
+    assert said.splitlines()[-2] == "see it: python -m segspace.report runs/search"
 
     # by hand what the search says of the chosen network
     arch = chosen["arch"]

@@ -20,6 +20,7 @@ from proxygraph.errors import BackendUnavailable, ConfigError, StorageError
 from segspace import evaluate, export, train
 from segspace.checkpoint import NAME, read_checkpoint
 from segspace.models import build
+from segspace.report.trained import read_trained
 from segspace.training import Training
 
 DATA = "streetscenes:16x24?train=8&val=3"
@@ -141,6 +142,13 @@ def test_evaluation(run: Path, tmp_path: Path) -> None:
     assert len(drawn) == 2
     with Image.open(drawn[0]) as picture:
         assert picture.size == (3 * 24 + 8, 16)
+    shown = read_trained(tmp_path)
+    assert (shown.arch, shown.miou, len(shown.pictures)) == (ARCH, found["miou"], 2)
+    header, _ = read_checkpoint(run)
+    assert list(shown.palette.items()) == list(zip(header.classes, header.palette, strict=True))
+    before = read_trained(run)  # a run as it is, not evaluated
+    assert (before.miou, before.data, before.pictures) == (shown.miou, DATA, ())
+    assert before.class_iou == pytest.approx(shown.class_iou)
     wrong = called(evaluate.evaluate, run, "--data", "cityscapes:/nowhere")
     assert isinstance(wrong.exception, ConfigError)
 
