@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from proxygraph.dag import Dag
@@ -21,45 +20,25 @@ from proxygraph.zoo import ZOO
 from segspace.batches import scenes
 from segspace.latency import __main__ as latency
 from segspace.latency import build as building
-from segspace.latency.runtimes import runtime
-from segspace.latency.table import LatencyTable, Record, Setting, network_key
+from segspace.latency.table import LatencyTable
 from segspace.losses import segmentation_loss
 from segspace.models import build
 from segspace.rtseg.arch import Arch
 from segspace.rtseg.pieces import Piece
 from segspace.rtseg.program import program
-from segspace.rtseg.space import Space
 from segspace.search.__main__ import main
 from segspace.search.results import read_results
 from segspace.search.scoring import BATCHES, Scorer, needs_pictures
 from segspace.search.space import Segmenters
+from tests.segspace.latency_fakes import made_up_table
 
 SIZE, TEXT = (16, 24), "16x24"
 Call = Callable[..., tuple[int, str, str]]
 
 
-def made_up_table(size: tuple[int, int], classes: int, networks: int) -> LatencyTable:
-    """A record for the pieces of many networks, not for all there are: 1 ns per MAC, 10 µs per piece."""
-    space, rng = Space.preset("tiny"), np.random.default_rng(0)
-    archs = [space.diverse(rng) for _ in range(networks)]
-    pieces = {step.piece for arch in archs for step in program(arch, size, classes).steps}
-
-    def record(ms: float) -> Record:
-        return Record(ms, ms, ms, ms, 15, 1.0)
-
-    found = LatencyTable(
-        Setting.of(runtime("eager")), {p.text(): record(0.01 + 1e-6 * p.macs) for p in pieces}
-    )
-    sums = {
-        network_key(a, size, classes): record(1.2 * found.predict(a, size, classes, calibrated=False))
-        for a in archs[:6]
-    }
-    return found.adding(networks=sums)
-
-
 @pytest.fixture(scope="module")
 def table() -> LatencyTable:
-    return made_up_table(SIZE, 11, 150)
+    return made_up_table(SIZE)
 
 
 @pytest.fixture
