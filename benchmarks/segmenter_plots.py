@@ -1,8 +1,9 @@
-"""Draw the picture of docs/latency.md and fill in the tables of the pages on segmenters.
+"""Draw the pictures and fill in the tables of the pages on segmenters.
 
     python benchmarks/segmenter_plots.py
 
-From the files in benchmarks/results, in the manner of ``benchmarks/plots.py``.
+From the files in benchmarks/results, in the manner of ``benchmarks/plots.py``; a table or picture of a result
+that is not there stays as it is.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable, Mapping
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from benchmarks import search_plots
 from benchmarks.plots import DOCS, filled, number, rows_of, table
 
-PAGES = ("latency.md", "rtseg.md")
+PAGES = ("latency.md", "rtseg.md", "segmenter-search.md", "segmenter.md")
 
 
 def latency_table() -> str:
@@ -97,9 +99,10 @@ def main() -> None:
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     plt.rcParams["svg.hashsalt"] = "proxygraph"  # the same numbers give the same file
     latency_picture()
-    for name in PAGES:
-        page = DOCS / name
-        page.write_text(filled(page.read_text(encoding="utf-8"), TABLES), encoding="utf-8")
+    search_plots.pictures()
+    tables = {**TABLES, **search_plots.tables()}
+    for page in (DOCS / name for name in PAGES if (DOCS / name).is_file()):
+        page.write_text(filled(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def _number(value: object) -> str:
 
 
 def time_left(stop: Stop | None, state: IslandsState, seconds: float) -> str:
-    """Return ``, 0:35 left``: until the nearest limit on time, generations or formulas, at this pace."""
+    """Return ``, at most 0:35 left``: until the nearest limit, at the pace so far."""
     if stop is None:
         return ""
     spent = [(stop.seconds, seconds), (stop.generations, state.generation)]

@@ -60,7 +60,7 @@ Target = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Column to predict, for tables.", rich_help_panel=PROBLEM),
 ]
-Objective = Annotated[
+ObjectiveName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
@@ -124,7 +124,7 @@ Population = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
-Islands = Annotated[
+IslandCount = Annotated[
     int,
     typer.Option(
         metavar="N",

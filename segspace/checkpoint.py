@@ -35,6 +35,8 @@ class Header:
         Of the data it is trained on.
     recipe : Recipe
     seed, step, steps : int
+    cpu_seconds : float
+        Of all sittings so far, all threads, without processes that prepare pictures; 0 in older checkpoints.
     """
 
     arch: str
@@ -45,6 +47,7 @@ class Header:
     seed: int
     step: int
     steps: int
+    cpu_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON has them."""
@@ -91,6 +94,15 @@ def read_checkpoint(path: Path) -> tuple[Header, dict[str, Tensor]]:
     ConfigError
         If there is none, or it is damaged or of another program.
     """
+    return _read(path, tensors=True)
+
+
+def read_header(path: Path) -> Header:
+    """Return what a checkpoint says of itself, without its tensors; as `read_checkpoint` otherwise."""
+    return _read(path, tensors=False)[0]
+
+
+def _read(path: Path, *, tensors: bool) -> tuple[Header, dict[str, Tensor]]:
     path = path / NAME if path.is_dir() else path
     try:
         with safe_open(path, "pt") as file:
@@ -98,7 +110,8 @@ def read_checkpoint(path: Path) -> tuple[Header, dict[str, Tensor]]:
             if metadata.get("format") != FORMAT:
                 raise ConfigError(f"{path}: not a checkpoint of this program ({FORMAT})")
             header = Header.from_json(json.loads(metadata["header"]))
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if tensors else ()
+            return header, {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such checkpoint; train one with python -m segspace.train") from None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -84,6 +84,7 @@ def evaluate(
             name: None if np.isnan(x) else round(x, 3)
             for name, x in zip(dataset.classes, found.class_iou, strict=True)
         },
+        "palette": {name: list(rgb) for name, rgb in zip(dataset.classes, dataset.palette, strict=True)},
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "environment": environment(1),
     }

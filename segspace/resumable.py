@@ -50,8 +50,8 @@ def run(
     resume: bool,
     report: Callable[[str, int, int], None],
     stop: Callable[[], bool],
-) -> None:
-    """Run a training to its end, with a checkpoint now and then and at the end.
+) -> float:
+    """Run a training to its end, with a checkpoint now and then and at the end; return its CPU seconds.
 
     Parameters
     ----------
@@ -75,12 +75,15 @@ def run(
     SystemExit
         With 130, if it was stopped; the folder then has its checkpoint.
     """
-    if resume:
-        _restore(folder, header, training)
+    before = _restore(folder, header, training) if resume else 0.0
     begin = last = time.monotonic()
+    start = time.process_time()
 
-    def keep() -> None:
-        write_checkpoint(folder.path / NAME, replace(header, step=training.step), training.state())
+    def keep() -> float:
+        spent = round(before + time.process_time() - start, 3)
+        now = replace(header, step=training.step, cpu_seconds=spent)
+        write_checkpoint(folder.path / NAME, now, training.state())
+        return spent
 
     def on_step(done: int, steps: int) -> None:
         nonlocal last
@@ -96,10 +99,11 @@ def run(
         folder.append("journal.jsonl", line)
 
     complete = training.run(on_step, on_epoch, stop)
-    keep()
+    spent = keep()
     if not complete:
         print(f"stopped after step {training.step} of {training.steps}; --resume goes on", flush=True)
         raise SystemExit(130)  # typer.Exit would be taken for a failure
+    return spent
 
 
 @contextmanager
@@ -120,13 +124,14 @@ def stopping() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _restore(folder: RunFolder, header: Header, training: Training) -> None:
-    """Bring a training to where its run's checkpoint is; without one it begins anew."""
+def _restore(folder: RunFolder, header: Header, training: Training) -> float:
+    """Bring a training to where its checkpoint is, return its CPU seconds; without one it begins anew."""
     if not (folder.path / NAME).exists():
         folder.trim_journal(0)  # of a run that died before its first checkpoint
-        return
+        return 0.0
     stored, tensors = read_checkpoint(folder.path)
     if (stored.arch, stored.steps, stored.classes) != (header.arch, header.steps, header.classes):
         raise ConfigError(f"{folder.path / NAME}: belongs to another training; choose another --out")
     training.load_state(tensors, stored.step)
     folder.trim_journal(training.step // training.steps_per_epoch)
+    return stored.cpu_seconds

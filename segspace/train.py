@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,8 +182,8 @@ def trained(
         training = _prepared(config, dataset, device, workers, report)
         folder = RunFolder.create(out, config, resume)  # only now: what cannot be trained leaves no folder
         header = header_of(config["arch"], dataset, training)
-        run(training, header, folder, resume=resume, report=report, stop=stop)
-        _conclude(training, header, dataset, folder, device, threads, report)
+        spent = run(training, header, folder, resume=resume, report=report, stop=stop)
+        _conclude(training, replace(header, cpu_seconds=spent), dataset, folder, device, threads, report)
     screen.print_json((out / "result.json").read_text(encoding="utf-8"))
 
 
@@ -254,6 +255,7 @@ def _conclude(
         "class_iou": dict(zip(dataset.classes, [round(x, 3) for x in found.class_iou], strict=True)),
         "params": spent.params,
         "macs": spent.macs,
+        "cpu_seconds": header.cpu_seconds,
         "device": device,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "environment": environment(threads or torch.get_num_threads()),

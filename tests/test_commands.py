@@ -288,13 +288,6 @@ def test_export_of_nothing_is_said_in_one_line(folder: Path) -> None:
     refused(call("export", "run", "--size", 99, cwd=folder), 2, "99", "sizes")
 
 
-@pytest.mark.parametrize("module", ["evolve", "export", "report", "score"])
-def test_help_shows_an_example(folder: Path, module: str) -> None:
-    done = call(module, "--help", cwd=folder)
-    assert done.returncode == 0
-    assert f"Example: python -m proxygraph.{module}" in done.stdout
-
-
 @pytest.mark.slow
 def test_workers_elsewhere_come_to_the_same_front(folder: Path) -> None:
     pytest.importorskip("distributed")

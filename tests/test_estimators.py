@@ -537,6 +537,8 @@ def test_a_ranker_takes_statistics_of_networks(tmp_path):
         ProxyRanker(**TINY).fit(table, y[1:])
     with pytest.raises(ValueError, match="contains NaN"):
         ProxyRanker(**TINY).fit(StatTable.from_columns(None, {"x": [1.0, np.nan]}), [1.0, 2.0])
+    holes = StatTable.from_columns(None, {"x": np.arange(20.0), "z": np.full(20, np.nan)})
+    assert ProxyRanker(**TINY, leaves=["x"]).fit(holes, np.arange(20.0)).formula() == "x"
 
 
 # ---- wrong use ---------------------------------------------------------------------------------------------

@@ -404,7 +404,7 @@ def test_texts_of_users_do_not_become_code():
 
 def test_leaves_that_cannot_be_measured():
     odd_leaf = {"mine": Leaf("mine", "layer")}
-    with pytest.raises(CompileError, match="leaf 'mine' on the layer axis cannot be measured on a network"):
+    with pytest.raises(CompileError, match="leaf 'mine' on the layer axis is no statistic of the package"):
         formula_python(parse("sum(mine)", odd_leaf), provenance={})
     with pytest.raises(CompileError, match="this part of a formula is on the layer axis"):
         formula_python(parse("mean(w)", root_axis="layer"), provenance={})

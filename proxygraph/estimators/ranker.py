@@ -42,8 +42,10 @@ class ProxyRanker(FormulaEstimator):
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", ensure_min_samples=2)
         same_length(X.rows, y)
         for name, column in X.columns.items():
-            if not np.isfinite(column).all():
-                raise BadInput(f"column {name!r} of X contains NaN or infinity; drop the column or the rows")
+            used = self.leaves is None or name in self.leaves
+            if used and not np.isfinite(column).all():
+                remedy = "leave it out of `leaves`, or drop the rows"
+                raise BadInput(f"column {name!r} of X contains NaN or infinity; {remedy}")
         self.n_features_in_ = len(X.columns)
         self.feature_names_in_ = np.array(list(X.columns), dtype=object)
         return X, y

@@ -30,29 +30,15 @@ def report(
 
     Example: python -m proxygraph.report runs/first --open
     """
-    from proxygraph.errors import ConfigError
-    from proxygraph.report.page import check_packages
+    from proxygraph.report.page import check_packages, check_target, write_page
     from proxygraph.report.runs import read_run
-    from proxygraph.run import RunFolder
 
     check_packages()
-    if out is None:
-        out = (runs[0] if len(runs) == 1 else Path()) / "report.html"
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"--out {out}: the report is HTML; give a file that ends in .html")
-    if out.parent not in runs and not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+    out = check_target(out or (runs[0] if len(runs) == 1 else Path()) / "report.html", runs)
     found = [read_run(path) for path in runs]
     from proxygraph.report.view import report_page
 
-    content = report_page(found)
-    RunFolder(out.parent).write(out.name, content)
-    print(f"report: {out} ({len(content.encode()) / 1000:.0f} kB)")
-    if open_:
-        import webbrowser
-
-        if not webbrowser.open(out.resolve().as_uri()):
-            print("no browser could be started; open the file yourself")
+    write_page(out, report_page(found), show=open_)
 
 
 def main() -> None:

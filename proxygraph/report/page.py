@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import webbrowser
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
-from proxygraph.errors import BackendUnavailable
+from proxygraph.errors import BackendUnavailable, ConfigError
+from proxygraph.run import RunFolder
 
 PACKAGE: Final = "proxygraph.report"
 
 
-def page(template: str, package: str = PACKAGE, **content: Any) -> str:
+def page(
+    template: str, package: str = PACKAGE, *, style: str = "", pictures: bool = False, **content: Any
+) -> str:
     """Return a page.
 
     Parameters
@@ -23,6 +29,10 @@ def page(template: str, package: str = PACKAGE, **content: Any) -> str:
         is `markupsafe.Markup`; `data` is what the script gets, as JSON.
     package : str
         Whose templates are looked up first.
+    style : str
+        Rules of this kind of page, after those of all.
+    pictures : bool
+        Allow pictures that are inside the page (``data:``).
     **content
         What the template names.
 
@@ -49,12 +59,12 @@ def page(template: str, package: str = PACKAGE, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = _asset("report.css"), _asset("report.js")
+    styles, script = f"\n{asset('colours.css')}{asset('report.css')}{style}", "\n" + asset("report.js")
     shell = {
-        "style": Markup(style),
+        "style": Markup(styles),
         "script": Markup(script),
-        "policy": f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'",
+        "policy": f"default-src 'none'; style-src '{_digest(styles)}'; script-src '{_digest(script)}'; "
+        f"base-uri 'none'; form-action 'none'{'; img-src data:' if pictures else ''}",
     }
     return environment.get_template(template).render(**shell, **content)
 
@@ -68,9 +78,29 @@ def check_packages() -> None:
         )
 
 
-def _asset(name: str) -> str:
-    """Return a file of the folder ``static``, as it stands between its tags."""
-    return "\n" + (files(PACKAGE) / "static" / name).read_text(encoding="utf-8")
+def check_target(out: Path, made: Sequence[Path]) -> Path:
+    """Return where a page is to be written; `ConfigError` if it cannot be, before anything is read.
+
+    Folders in `made` need not be there yet: reading them says what is wrong.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--out {out}: the report is HTML; give a file that ends in .html")
+    if out.parent not in made and not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+    return out
+
+
+def write_page(out: Path, content: str, *, show: bool) -> None:
+    """Write a page and say so; show it in the browser if asked to."""
+    RunFolder(out.parent).write(out.name, content)
+    print(f"report: {out} ({len(content.encode()) / 1000:.0f} kB)")
+    if show and not webbrowser.open(out.resolve().as_uri()):
+        print("no browser could be started; open the file yourself")
+
+
+def asset(name: str, package: str = PACKAGE) -> str:
+    """Return a file of a package's folder ``static``."""
+    return (files(package) / "static" / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

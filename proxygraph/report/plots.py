@@ -109,7 +109,7 @@ def front_plot(
     closest = min((b - a for a, b in pairwise(ticks)), default=1.0)
     crowded = plot.x(closest) - plot.x(0.0) < 18.0
     axes = plot.axes(x_label, y_label, x_ticks=None if crowded else ticks)
-    drawn = plot.svg(axes, *marks, name=name, class_="plot front", role="group")
+    drawn = plot.svg(axes, *marks, name=name, class_="plot picks", role="group")
     return drawn, sum(height(one.y["validation"]) is not None for one in others) - len(near)
 
 

@@ -189,7 +189,9 @@ class Frame:
         )
         return tag("g", *marks, base, *names, aria_hidden="true")
 
-    def svg(self, *children: object, name: str, class_: str = "plot", role: str = "img") -> Markup:
+    def svg(
+        self, *children: object, name: str, class_: str = "plot", role: str = "img", **attributes: str
+    ) -> Markup:
         """Return the whole plot, named for screen readers."""
         return tag(
             "svg",
@@ -198,6 +200,7 @@ class Frame:
             role=role,
             aria_label=name,
             class_=class_,
+            **attributes,
         )
 
 

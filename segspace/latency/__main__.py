@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -32,7 +32,8 @@ from segspace.options import (
 
 if TYPE_CHECKING:
     from segspace.latency.runtimes import Runtime as Engine
-    from segspace.latency.table import LatencyTable, Setting, Size
+    from segspace.latency.table import LatencyTable, Setting
+    from segspace.latency.table import Size as Pixels
     from segspace.rtseg.arch import Arch
 
 DEFAULT_TABLE = Path("latency.json")
@@ -251,9 +252,18 @@ def check(
 
 def measure(
     archs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="ARCH", help="Networks of any space, or baselines, as arch text."),
-    ],
+    ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of a search: measure its front too, in its setting; by default --json is then "
+            "DIR/measured.json, which segspace.report shows.",
+            rich_help_panel=NETWORKS,
+        ),
+    ] = None,
     seed: Annotated[
         int,
         typer.Option(min=0, metavar="N", help="Seed of weights and of the order.", rich_help_panel=NETWORKS),
@@ -269,6 +279,8 @@ def measure(
 ) -> None:
     """Measure whole networks that take turns: ms, images per second, parameters, multiply-accumulates.
 
+    Example: python -m segspace.latency measure --study runs/search
+
     Example: python -m segspace.latency measure enet fastscnn bisenetv2:0.25 ddrnet:0.25 --size 64x96
     """
     from dataclasses import asdict
@@ -283,15 +295,24 @@ def measure(
     from segspace.latency.table import Setting
     from segspace.models import build as network
 
-    pixels, runner = parse_size(size), find(runtime, threads)
-    costs = [cost(network(arch, classes), pixels) for arch in archs]
+    names = list(archs or [])
+    wanted = Wanted(runtime, threads, batch, parse_size(size), classes)
+    if study is not None:
+        names, wanted = _of_study(study, names, wanted)
+        json = json or study / "measured.json"
+    if not names:
+        raise ConfigError("no networks to measure: name some, or give the folder of a search with --study")
+    pixels, runner = wanted.size, find(wanted.runtime, wanted.threads, wanted.dtype, wanted.layout)
+    batch, classes = wanted.batch, wanted.classes
+    costs = [cost(network(arch, classes), pixels) for arch in names]
     if warning := refuse_if_busy(machine_load(), busy_ok):
         _warner()(warning)
-    records = measure_networks(archs, pixels, classes, runner, batch, rounds, seed)
+    records = measure_networks(names, pixels, classes, runner, batch, rounds, seed)
     setting = Setting.of(runner, batch)
-    print(f"{setting}, {size}, {classes} classes, {rounds} rounds in turns; images/s of the median")
+    shown = f"{pixels[0]}x{pixels[1]}, {classes} classes, {rounds} rounds in turns"
+    print(f"{setting}, {shown}; images/s of the median")
     print("median ms     p10     p90  images/s  params (k)  MACs (M)  network")
-    for arch, spent, one in zip(archs, costs, records, strict=True):
+    for arch, spent, one in zip(names, costs, records, strict=True):
         print(
             f"{one.median:9.3f} {one.p10:7.3f} {one.p90:7.3f} {1e3 * batch / one.median:9.1f} "
             f"{spent.params / 1e3:11.1f} {spent.macs / 1e6:9.1f}  {arch}"
@@ -299,13 +320,48 @@ def measure(
     if json is not None:
         rows = [
             {"arch": arch, **asdict(one), "params": spent.params, "macs": spent.macs}
-            for arch, spent, one in zip(archs, costs, records, strict=True)
+            for arch, spent, one in zip(names, costs, records, strict=True)
         ]
         found = {"setting": asdict(setting), "size": pixels, "classes": classes, "networks": rows}
         RunFolder(json.parent).write(json.name, dumps(found, indent=1) + "\n")
+    if study is not None:
+        next_steps(console(), f"see it: python -m segspace.report {quote(str(study))}")
 
 
-def draw(space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
+class Wanted(NamedTuple):
+    """In which setting networks are measured; the values are the usual ones."""
+
+    runtime: str = "eager"
+    threads: int = 1
+    batch: int = 1
+    size: tuple[int, int] = (120, 160)
+    classes: int = 11
+    dtype: str = "float32"
+    layout: str = "nchw"
+
+
+def _of_study(study: Path, archs: list[str], wanted: Wanted) -> tuple[list[str], Wanted]:
+    """Return the front of a search and further networks, and the setting of the search.
+
+    A prediction can only be compared with a measurement of its own setting: another one is refused.
+    """
+    from segspace.search.results import read_results
+
+    found = read_results(study)
+    if found.setting is None:
+        raise ConfigError(
+            f"--study {study}: written by an older version, which did not keep its setting; run the command "
+            "of the search again, which goes on and ends at once"
+        )
+    was = found.setting
+    own = Wanted(was.runtime, was.threads, was.batch, found.size, found.classes, was.dtype, was.layout)
+    for name, here, usual, asked in zip(Wanted._fields, own, Wanted(), wanted, strict=True):
+        if asked not in (usual, here):
+            raise ConfigError(f"--study {study}: its {name} is {here}, not {asked}; leave --{name} away")
+    return list(dict.fromkeys([*(one.arch for one in found.front), *archs])), own
+
+
+def draw(space: Any, n: int, size: Pixels, classes: int, seed: int) -> list[Arch]:
     """Return networks of all costs, see `Space.stratified`."""
     import numpy as np
 
@@ -313,7 +369,7 @@ def draw(space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
     return archs
 
 
-def unseen(known: LatencyTable, space: Any, n: int, size: Size, classes: int, seed: int) -> list[Arch]:
+def unseen(known: LatencyTable, space: Any, n: int, size: Pixels, classes: int, seed: int) -> list[Arch]:
     """Return networks of all costs that the table is not calibrated with."""
     seen = set(known.measured(size, classes))
     return [arch for arch in draw(space, n + len(seen), size, classes, seed) if arch not in seen][:n]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxygraph.command import completing, console, reporting, run_command
+from proxygraph.command import completing, console, next_steps, reporting, run_command
 from proxygraph.errors import BackendUnavailable, ConfigError
 from segspace.options import (
     DATA,
@@ -179,7 +179,11 @@ def search(
         raise SystemExit(130)  # typer.Exit would be taken for a failure
     if chosen is not None:
         given = f" --data {shlex.quote(data)}" if data else ""
-        screen.print(f"train it: python -m segspace.train {chosen.arch}{given} --size {size}", soft_wrap=True)
+        next_steps(
+            screen,
+            f"see it: python -m segspace.report {shlex.quote(str(out))}",
+            f"train it: python -m segspace.train {chosen.arch}{given} --size {size}",
+        )
 
 
 def measure_latency(job: Job, runtime: str, busy_ok: bool, screen: Console) -> None:
@@ -288,11 +292,13 @@ def _conclude(
     screen: Console,
 ) -> Candidate | None:
     """Write the results and say what was found."""
+    from dataclasses import asdict
+
     import optuna
 
     from proxygraph.infix import text
-    from proxygraph.run import environment
-    from segspace.search.report import plot, write_results
+    from proxygraph.run import csv_text, environment
+    from segspace.search.report import front, plot, write_results
     from segspace.search.study import candidates, open_study, redrawn, shown_url
 
     study = open_study(job.url, job.study, prepared.config)
@@ -303,13 +309,25 @@ def _conclude(
         "settings": prepared.config
         | {"data": job.data or "street scenes", "score_size": list(job.score_size)},
         "study": {"name": job.study, "storage": shown_url(job.url)},
+        "latency": {
+            "table": str(job.table),
+            "setting": asdict(space.table.setting),
+            "calibration": space.table.calibration(job.size, job.classes)._asdict(),
+        },
         "counts": {"candidates": len(found), "invalid": len(invalid), **redrawn(study)},
+        "invalid_reasons": dict(Counter(invalid).most_common(5)),
         "ended": ended,
         "seconds": round(seconds, 1),
         "processes": processes,
         "environment": environment(1) | {"optuna": optuna.__version__, "cores": os.cpu_count()},
     }
     chosen = write_results(folder, found, space.cost_name, result)
+    shares = [
+        {"arch": one.arch, "step": step.name, "piece": step.key, "ms": f"{step.ms:.6g}"}
+        for one in front(found)
+        for step in space.shares(one.arch)
+    ]
+    folder.write("shares.csv", csv_text(shares))
     if invalid:
         reason, n = Counter(invalid).most_common(1)[0]
         screen.print(f"{len(invalid)} candidates have no score; {n} of them: {reason}", soft_wrap=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from segspace.latency.table import LatencyTable, Size
+from segspace.latency.table import LatencyTable, Share, Size
 from segspace.rtseg.arch import Arch
 from segspace.rtseg.program import program
 from segspace.rtseg.space import Space
@@ -92,6 +92,10 @@ class Segmenters:
         if self.table.missing(network, self.image, self.classes):
             return float("nan")
         return self.table.predict(network, self.image, self.classes)
+
+    def shares(self, arch: str) -> list[Share]:
+        """Return what each step of a network takes by the table, not calibrated."""
+        return self.table.shares(Arch.parse(arch), self.image, self.classes)
 
     def size(self, arch: str) -> tuple[int, int]:
         """Return multiply-accumulates and parameters."""

@@ -29,7 +29,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 RUN, SHOWN = ("sh", "python"), ("text", "json", "toml")
 COMMENT = re.compile(r"<!--\s*(.*?)\s*-->", re.DOTALL)
 SMALL = {

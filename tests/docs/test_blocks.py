@@ -17,6 +17,7 @@ from tests.docs.blocks import PAGES, ROOT, RUN, SHOWN, Block, Reader, blocks, co
 
 HARMLESS = {"cd", "git", ".", "export"}
 ALL = [block for page in PAGES for block in blocks(page)]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 QUICK = [page for page in PAGES if any(_.language in RUN and not _.slow for _ in blocks(page))]
 SLOW = [page for page in PAGES if any(block.slow for block in blocks(page))]
 
@@ -91,6 +92,9 @@ def test_commands_and_their_options_exist(block: Block) -> None:
             _check_extras(block, rest)
         elif program == "make":
             _check_targets(block, rest)
+        elif program in PROJECT["scripts"]:
+            module = PROJECT["scripts"][program].partition(":")[0].removesuffix(".__main__")
+            _check_module(block, module, rest, program)
         else:
             assert program in HARMLESS, f"{block.place}: what is {program!r}?"
 
@@ -99,30 +103,27 @@ def _options(words: list[str]) -> list[str]:
     return [found[1] for word in words if (found := re.fullmatch(r"(--[a-z][a-z-]*)(=.*)?", word))]
 
 
-def _check_module(block: Block, module: str, words: list[str]) -> None:
+def _check_module(block: Block, module: str, words: list[str], program: str = "") -> None:
     if module == "pytest":
         return
     assert module.startswith(("proxygraph.", "segspace.")), f"{block.place}: what is {module}?"
     options = _options(words)
     first = words[0] if words else ""
-    known = _help(module, first if re.fullmatch(r"[a-z]+", first) and _has_commands(module) else "")
+    command = first if re.fullmatch(r"[a-z]+", first) and "COMMAND" in _help(module) else ""
+    known = _help(module, command, program)
     missing = [option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", known)]
     assert not missing, f"{block.place}: python -m {module} {first} has no {', '.join(missing)}"
 
 
-def _has_commands(module: str) -> bool:
-    return "COMMAND" in _help(module, "")
-
-
 @cache
-def _help(module: str, command: str) -> str:
-    """Return what --help of a command prints."""
+def _help(module: str, command: str = "", program: str = "") -> str:
+    """Return what --help of a command prints, called by ``python -m`` or as an installed script."""
     found = importlib.import_module(module)
     if hasattr(found, "__path__"):
         found = importlib.import_module(f"{module}.__main__")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
         patch.setenv("COLUMNS", "200")
-        patch.setattr(sys, "argv", [module, *([command] if command else []), "--help"])
+        patch.setattr(sys, "argv", [program or module, *([command] if command else []), "--help"])
         with pytest.raises(SystemExit) as ended:
             found.main()
     assert not ended.value.code, printed.getvalue()
@@ -140,7 +141,7 @@ def _check_script(block: Block, script: str, words: list[str]) -> None:
 
 
 def _check_extras(block: Block, words: list[str]) -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = PROJECT["optional-dependencies"]
     for word in words:
         if found := re.fullmatch(r"(?:proxygraph|\.)\[([\w,]+)\]", word):
             unknown = set(found[1].split(",")) - set(extras)

@@ -1,11 +1,10 @@
 """The report in a real browser: Debian's chromium, driven by selenium; skipped where they are missing."""
 
-import itertools
 import json
-import shutil
 
 import pytest
 
+from tests.report.browser import CONTRAST, chosen, find, shown, too_wide
 from tests.report.making import NETWORK_FORMULAS, columns, make_run, networks
 
 pytest.importorskip("selenium", reason="selenium is not installed")
@@ -13,44 +12,12 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed")
 pytest.importorskip("latex2mathml", reason="latex2mathml is not installed")
 
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from proxygraph.report.__main__ import report
 
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 LONG = "a column with a name that is much longer than any telephone is wide, in its table and in its formulas"
-CONTRAST = """
-  const light = (colour) => {
-    const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => v / 255)
-      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = light(getComputedStyle(document.querySelector(".card")).backgroundColor);
-  return [...arguments].map((query) => {
-    const element = document.querySelector(query), style = getComputedStyle(element);
-    const ahead = light(element.namespaceURI.endsWith("svg") ? style.fill : style.color);
-    return (Math.max(ahead, behind) + 0.05) / (Math.min(ahead, behind) + 0.05);
-  });
-"""
-
-
-@pytest.fixture(scope="module")
-def driver():
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("chromium or chromedriver is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    browser.set_script_timeout(60)
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture(scope="module")
@@ -63,50 +30,6 @@ def pages(tmp_path_factory):
     report([folder / "table"], folder / "table.html")
     report([folder / "nets", folder / "table"], folder / "both.html")
     return folder
-
-
-@pytest.fixture
-def opened(driver, pages):
-    """Return a function that opens a page, in light or dark, wide or narrow; no page may log an error."""
-
-    counter = itertools.count()
-
-    def go(name: str, *, fragment: str = "", width: int = 1200, scheme: str = "light", scripts: bool = True):
-        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
-        feature = [{"name": "prefers-color-scheme", "value": scheme}]
-        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
-        # a query of its own: another fragment alone would not load the page again
-        address = f"{(pages / name).as_uri()}?{next(counter)}{fragment}"
-        driver.get(address)
-        # on a busy machine `get` was seen to return before the new page stood
-        WebDriverWait(driver, 30).until(lambda one: one.current_url == address and find(one, "footer"))
-        return driver
-
-    yield go
-    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    assert driver.get_log("browser") == []
-
-
-def find(driver, query):
-    return driver.find_elements(By.CSS_SELECTOR, query)
-
-
-def shown(driver, query=".formula"):
-    """The ids of the formulas, or of what else is asked for, that can be seen."""
-    return driver.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].filter((one) => one.checkVisibility())"
-        ".map((one) => one.id)",
-        query,
-    )
-
-
-def chosen(driver):
-    """What plot and list say is chosen, and the address."""
-    checked = [one.get_attribute("data-pick") for one in find(driver, ".pick[aria-checked=true]")]
-    current = [one.get_attribute("data-pick") for one in find(driver, ".list [aria-current=true]")]
-    return checked, current, driver.execute_script("return location.hash")
 
 
 def test_the_best_formula_is_shown_first(opened):
@@ -234,15 +157,7 @@ def test_the_skip_link_keeps_the_run_that_is_shown(opened):
 @pytest.mark.parametrize("name", ["nets.html", "table.html", "both.html"])
 def test_nothing_is_wider_than_a_phone(opened, name):
     driver = opened(name, width=375)
-    driver.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
-    wide, out = driver.execute_script("""
-      const scrolled = (one) => one.closest(".wide, .typeset, .graphbox, .text");
-      const out = [...document.querySelectorAll("main *")].filter((one) =>
-        one.getBoundingClientRect().right > 375.5 && !scrolled(one) && !one.closest("svg"));
-      return [document.documentElement.scrollWidth, out.map((one) => one.outerHTML.slice(0, 80))];
-    """)
-    assert out == []
-    assert wide <= 375
+    assert too_wide(driver, 375) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

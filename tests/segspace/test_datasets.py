@@ -35,13 +35,16 @@ def camvid_tree(folder: Path, n: int = 3, size: tuple[int, int] = (12, 16)) -> s
     return f"camvid:{folder}"
 
 
-def cityscapes_tree(folder: Path, labels: NDArray[np.uint8]) -> str:
-    image = np.zeros((*labels.shape, 3), np.uint8)
+def cityscapes_tree(folder: Path, labels: NDArray[np.uint8], n: int = 1) -> str:
+    """Write a small official tree, n pictures per city, and return the text that opens it."""
+    rng = np.random.default_rng(0)
     for split, city in (("train", "ulm"), ("train", "bonn"), ("val", "lindau")):
-        stem = f"{city}_000001_000019"
-        save(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", image)
-        save(folder / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", labels)
-        save(folder / "gtFine" / split / city / f"{stem}_gtFine_instanceIds.png", labels)
+        for i in range(n):
+            stem = f"{city}_{i:06}_000019"
+            image = rng.integers(0, 256, (*labels.shape, 3), np.uint8)
+            save(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", image)
+            save(folder / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", labels)
+            save(folder / "gtFine" / split / city / f"{stem}_gtFine_instanceIds.png", labels)
     return f"cityscapes:{folder}"
 
 

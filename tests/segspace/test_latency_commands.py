@@ -13,8 +13,11 @@ from segspace.latency import build as building
 from segspace.latency import load, runtimes
 from segspace.latency.__main__ import main
 from segspace.latency.table import LatencyTable
+from segspace.report.measured import read_measured
 from segspace.rtseg.arch import Arch
 from segspace.rtseg.space import Space
+from segspace.search.results import read_results
+from tests.report.making_study import candidates, make_study
 from tests.segspace.latency_fakes import QUIET, FakeRuntime, FakeTime
 
 ARCHS = ["rtseg:tiny:0-S1-0", "rtseg:tiny:0-C1-0"]
@@ -105,6 +108,38 @@ def test_drawn_networks_are_unseen(call: Call) -> None:
     )
     assert (code, error) == (0, "")
     assert "6 unseen networks" in out
+
+
+def test_the_front_of_a_search_is_measured_in_its_setting(call: Call, tmp_path: Path) -> None:
+    study = make_study(tmp_path / "s", candidates(8))
+    result = json.loads((study / "result.json").read_text())
+    result["latency"]["setting"]["runtime"] = "fake"
+    (study / "result.json").write_text(json.dumps(result))
+    code, out, error = call("measure", "bisenetv2:0.25", "--study", "s", "--rounds", "2")
+    assert (code, error) == (0, "")
+    assert out.splitlines()[-1] == "see it: python -m segspace.report s"
+    results = read_results(study)
+    found = read_measured(study / "measured.json", results)
+    assert list(found.records) == [*(one.arch for one in results.front), "bisenetv2:0.25"]
+    assert found.setting.runtime == "fake"
+    assert all(record.n == 2 for record in found.records.values())
+    # made-up time: 1 ns per multiply-accumulate and something per layer
+    for one in results.front:
+        assert one.macs * 1e-6 < found.records[one.arch].p10 < one.macs * 1e-6 + 1
+
+    for words, complaint in (
+        (["--runtime", "onnxruntime"], "its runtime is fake, not onnxruntime; leave --runtime away"),
+        (["--size", "24x32"], "its size is (64, 96), not (24, 32)"),
+    ):
+        code, _, error = call("measure", "--study", "s", *words)
+        assert code == 2
+        assert complaint in error
+    del result["latency"]
+    (study / "result.json").write_text(json.dumps(result))
+    for words, complaint in ((["--study", "s"], "older version"), ([], "no networks to measure")):
+        code, _, error = call("measure", *words)
+        assert code == 2
+        assert complaint in error
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from proxygraph.dag import Dag
@@ -21,17 +20,17 @@ from proxygraph.zoo import ZOO
 from segspace.batches import scenes
 from segspace.latency import __main__ as latency
 from segspace.latency import build as building
-from segspace.latency.runtimes import runtime
-from segspace.latency.table import LatencyTable, Record, Setting, network_key
+from segspace.latency.table import LatencyTable
 from segspace.losses import segmentation_loss
 from segspace.models import build
 from segspace.rtseg.arch import Arch
 from segspace.rtseg.pieces import Piece
 from segspace.rtseg.program import program
-from segspace.rtseg.space import Space
 from segspace.search.__main__ import main
+from segspace.search.results import read_results
 from segspace.search.scoring import BATCHES, Scorer, needs_pictures
 from segspace.search.space import Segmenters
+from tests.segspace.latency_fakes import made_up_table
 
 SIZE, TEXT = (16, 24), "16x24"
 Call = Callable[..., tuple[int, str, str]]
@@ -39,22 +38,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def table() -> LatencyTable:
-    """A record for the pieces of many networks, not for all there are: 1 ns per MAC, 10 µs per piece."""
-    space, rng = Space.preset("tiny"), np.random.default_rng(0)
-    archs = [space.diverse(rng) for _ in range(150)]
-    pieces = {step.piece for arch in archs for step in program(arch, SIZE, 11).steps}
-
-    def record(ms: float) -> Record:
-        return Record(ms, ms, ms, ms, 15, 1.0)
-
-    found = LatencyTable(
-        Setting.of(runtime("eager")), {p.text(): record(0.01 + 1e-6 * p.macs) for p in pieces}
-    )
-    sums = {
-        network_key(a, SIZE, 11): record(1.2 * found.predict(a, SIZE, 11, calibrated=False))
-        for a in archs[:6]
-    }
-    return found.adding(networks=sums)
+    return made_up_table(SIZE)
 
 
 @pytest.fixture
@@ -117,6 +101,23 @@ def test_files_and_going_on(call: Call, table: LatencyTable, tmp_path: Path) -> 
     assert said.splitlines()[-1] == (f"train it: python -m segspace.train {chosen['arch']} --size {TEXT}")
     assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (out / "front.svg").read_bytes()
+
+    results = read_results(out)
+    assert [(one.arch, one.score) for one in results.candidates] == [
+        (row["arch"], float(row["score"])) for row in found
+    ]
+    assert results.chosen is not None
+    assert results.chosen.arch == results.front[-1].arch == chosen["arch"]
+    assert (results.setting, results.budget) == (table.setting, 1.5)
+    for one in results.front:
+        shares = results.shares[one.arch]
+        assert [share.key for share in shares] == [
+            step.piece.text() for step in program(Arch.parse(one.arch), SIZE, 11).steps
+        ]
+        line = table.calibration(SIZE, 11)
+        predicted = line.slope * sum(share.ms for share in shares) + line.offset
+        assert predicted == pytest.approx(one.cost, rel=1e-4)
+    assert said.splitlines()[-2] == "see it: python -m segspace.report runs/search"
 
     # by hand what the search says of the chosen network
     arch = chosen["arch"]

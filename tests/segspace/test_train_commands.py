@@ -18,8 +18,9 @@ from typer.testing import CliRunner, Result
 
 from proxygraph.errors import BackendUnavailable, ConfigError, StorageError
 from segspace import evaluate, export, train
-from segspace.checkpoint import NAME, read_checkpoint
+from segspace.checkpoint import NAME, read_checkpoint, read_header
 from segspace.models import build
+from segspace.report.trained import read_trained
 from segspace.training import Training
 
 DATA = "streetscenes:16x24?train=8&val=3"
@@ -80,6 +81,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(
     words = (ARCH, "--data", DATA, "--size", "16x24", "--epochs", 3, "--batch", 4, "--out", out)
     assert ended(train.main, monkeypatch, *words) == 130
     assert "stopped after step 4 of 6; --resume goes on" in capsys.readouterr().out
+    stopped = read_header(out)
     assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.setattr(Training, "_stepped", step)
     assert "holds a run already" in str(trained(out).exception)
@@ -89,6 +91,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     first, again = (json.loads((folder / "result.json").read_text()) for folder in (run, out))
     assert first["miou"] == again["miou"]
+    assert again["cpu_seconds"] == read_header(out).cpu_seconds > stopped.cpu_seconds > 0
 
 
 def test_a_run_that_died_before_its_first_checkpoint_begins_anew(run: Path, tmp_path: Path) -> None:
@@ -141,6 +144,13 @@ def test_evaluation(run: Path, tmp_path: Path) -> None:
     assert len(drawn) == 2
     with Image.open(drawn[0]) as picture:
         assert picture.size == (3 * 24 + 8, 16)
+    shown = read_trained(tmp_path)
+    assert (shown.arch, shown.miou, len(shown.pictures)) == (ARCH, found["miou"], 2)
+    header, _ = read_checkpoint(run)
+    assert list(shown.palette.items()) == list(zip(header.classes, header.palette, strict=True))
+    before = read_trained(run)  # a run as it is, not evaluated
+    assert (before.miou, before.data, before.pictures) == (shown.miou, DATA, ())
+    assert before.class_iou == pytest.approx(shown.class_iou)
     wrong = called(evaluate.evaluate, run, "--data", "cityscapes:/nowhere")
     assert isinstance(wrong.exception, ConfigError)
 

@@ -231,8 +231,5 @@ def test_a_search_on_networks_uses_it_and_its_file_says_what_it_cannot(tmp_path:
         scope["score"](None)
     refused(call("export", "run", "--format", "python", cwd=tmp_path), 2, "'kurt'")
     done = call("score", "run", "--table", "mine.safetensors", cwd=tmp_path)
-    refused(done, 2, "mine.safetensors")  # a problem, no table
-    table.save(tmp_path / "table.safetensors")
-    done = call("score", "run", "--table", "table.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 25

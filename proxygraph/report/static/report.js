@@ -1,21 +1,21 @@
 "use strict";
-// The page is whole without this: all formulas stand below each other, plots and tables link to them.
-// Here one formula of a run is shown at a time, and is marked wherever it occurs.
+// The page is whole without this: all articles (a formula, a network) stand below each other, plots and
+// tables link to them. Here one article of a run is shown at a time, and is marked wherever it occurs.
 (() => {
   const all = (query, within = document) => [...within.querySelectorAll(query)];
   const root = document.documentElement;
-  const texts = JSON.parse(document.getElementById("data").textContent);
+  const copies = JSON.parse(document.getElementById("data").textContent);
   const said = document.getElementById("said");
   root.classList.add("js");
 
-  // ---- which formula of a run, and which run, is shown
+  // ---- which article of a run, and which run, is shown
   const runs = all(".run");
   const runOf = (id) => document.getElementById(id)?.closest(".run");
 
   function choose(id, { address = true } = {}) {
     const run = runOf(id);
     if (!run) return;
-    for (const article of all(".formula", run)) article.hidden = article.id !== id;
+    for (const article of all("article", run)) article.hidden = article.id !== id;
     for (const one of all("[data-pick]", run)) {
       const chosen = one.dataset.pick === id;
       one.classList.toggle("chosen", chosen);
@@ -24,9 +24,11 @@
     }
     for (const one of all("[data-row], [data-mark]", run))
       one.classList.toggle("chosen", (one.dataset.row ?? one.dataset.mark) === id);
-    const picks = all(".pick", run); // one stop of the tab key for the whole plot
-    const at = picks.find((one) => one.dataset.pick === id) ?? picks[0];
-    for (const one of picks) one.setAttribute("tabindex", one === at ? "0" : "-1");
+    for (const plot of all(".picks", run)) {
+      const picks = all(".pick", plot); // one stop of the tab key for the whole plot
+      const at = picks.find((one) => one.dataset.pick === id) ?? picks[0];
+      for (const one of picks) one.setAttribute("tabindex", one === at ? "0" : "-1");
+    }
     if (address) history.replaceState(null, "", `#${id}`);
   }
 
@@ -47,16 +49,18 @@
   };
 
   for (const run of runs) {
-    choose(run.querySelector("[data-best]").id, { address: false });
-    const front = run.querySelector(".front");
-    front.setAttribute("role", "radiogroup");
-    for (const one of all(".pick", front)) one.setAttribute("role", "radio");
+    const best = run.querySelector("[data-best]");
+    if (best) choose(best.id, { address: false });
+    for (const plot of all(".picks", run)) {
+      plot.setAttribute("role", "radiogroup");
+      for (const one of all(".pick", plot)) one.setAttribute("role", "radio");
+    }
   }
   function follow() {
     const target = document.getElementById(location.hash.slice(1));
     const run = target?.closest(".run");
     if (run || !runs.some((one) => one.hidden)) showRun((run ?? runs[0])?.id); // #main leaves the run shown
-    if (target?.matches(".formula")) choose(target.id, { address: false });
+    if (target?.matches("article")) choose(target.id, { address: false });
   }
   addEventListener("hashchange", follow);
   follow();
@@ -89,7 +93,7 @@
       return;
     }
     if (!(event.key in STEP)) return;
-    const group = all("[data-pick]", here.closest(".front, table, .gallery"));
+    const group = all("[data-pick]", here.closest(".picks, table, .gallery"));
     const next = group[Math.min(Math.max(group.indexOf(here) + STEP[event.key], 0), group.length - 1)];
     event.preventDefault();
     choose(next.dataset.pick);
@@ -105,7 +109,7 @@
   }
   document.addEventListener("pointerover", (event) => {
     const node = event.target.closest("[data-node]");
-    if (node) return mark(all(`[data-node="${node.dataset.node}"]`, node.closest(".formula")));
+    if (node) return mark(all(`[data-node="${node.dataset.node}"]`, node.closest("article")));
     const one = event.target.closest("[data-pick], [data-row], [data-mark]");
     const id = one && (one.dataset.pick ?? one.dataset.row ?? one.dataset.mark);
     mark(id ? all(`[data-pick="${id}"], [data-row="${id}"], [data-mark="${id}"]`) : []);
@@ -131,7 +135,7 @@
     const kind = button.dataset.copy;
     said.textContent = ""; // what is said again must change
     try {
-      await copy(texts[button.dataset.of][kind]);
+      await copy(copies[button.dataset.of][kind]);
       said.textContent = `Copied as ${kind}`;
       button.textContent = "copied";
     } catch (error) {
@@ -141,33 +145,20 @@
     setTimeout(() => { button.textContent = kind; }, 1600);
   });
 
-  // ---- the row under the pointer in a scatter plot; names and numbers are those of the table of rows
-  const PARTS = ["train", "validation", "test"];
-  const rowsOf = new Map();
-  function rows(run) {
-    if (!rowsOf.has(run)) {
-      const found = { train: [], validation: [], test: [] };
-      for (const row of all("[data-rows] tbody tr", run)) found[row.cells[1].textContent.trim()]?.push(row);
-      rowsOf.set(run, found);
-    }
-    return rowsOf.get(run);
-  }
-  function places(plot) {
-    return PARTS.flatMap((part) =>
-      [...(plot.querySelector(`.rows.${part}`)?.getAttribute("d") ?? "").matchAll(/M(\S+) ([\d.-]+?)(?=[hm])/g)]
-        .map(([, x, y], k) => ({ part, k, x: +x, y: +y })));
-  }
-  for (const plot of all(".scatter")) {
+  // ---- the dot under the pointer; names and numbers are those of a table
+  const text = (row, i) => row.cells[i].textContent.trim();
+  const dotsOf = (path) => [...(path?.getAttribute("d") ?? "").matchAll(/M(\S+) ([\d.-]+?)(?=[hm])/g)]
+    .map(([, x, y], k) => ({ k, x: +x, y: +y }));
+
+  function telling(plot, places, say) {
     const tell = plot.closest("figure").querySelector("[data-tell]");
     const usual = tell.textContent;
-    const article = plot.closest(".formula"), run = plot.closest(".run");
-    const column = 3 + all(".formula", run).indexOf(article);
     const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
     ring.setAttribute("r", "7");
     ring.setAttribute("class", "ringed");
     let dots;
     plot.addEventListener("pointermove", (event) => {
-      dots ??= places(plot);
+      dots ??= places();
       const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(plot.getScreenCTM().inverse());
       let best = null, least = 24 ** 2;
       for (const dot of dots) {
@@ -180,11 +171,41 @@
       ring.setAttribute("cx", best.x);
       ring.setAttribute("cy", best.y);
       plot.append(ring);
-      const shown = rows(run)[best.part].filter((row) => row.cells[column].textContent.trim() !== "–");
-      const cells = shown[best.k].cells;
-      const text = (i) => cells[i].textContent.trim();
-      tell.textContent = `${text(0)} (${best.part}): target ${text(2)}, formula ${text(column)}`;
+      tell.textContent = say(best);
     });
     plot.addEventListener("pointerleave", () => { ring.remove(); tell.textContent = usual; });
+  }
+
+  const PARTS = ["train", "validation", "test"];
+  const rowsOf = new Map();
+  function rows(run) {
+    if (!rowsOf.has(run)) {
+      const found = { train: [], validation: [], test: [] };
+      for (const row of all("[data-rows] tbody tr", run)) found[text(row, 1)]?.push(row);
+      rowsOf.set(run, found);
+    }
+    return rowsOf.get(run);
+  }
+  for (const plot of all(".scatter")) { // rows of the runs of a formula
+    const article = plot.closest("article"), run = plot.closest(".run");
+    const column = 3 + all("article", run).indexOf(article);
+    telling(
+      plot,
+      () => PARTS.flatMap((part) => dotsOf(plot.querySelector(`.rows.${part}`)).map((dot) => ({ part, ...dot }))),
+      ({ part, k }) => {
+        const row = rows(run)[part].filter((one) => text(one, column) !== "–")[k];
+        return `${text(row, 0)} (${part}): target ${text(row, 2)}, formula ${text(row, column)}`;
+      },
+    );
+  }
+  for (const plot of all("[data-cloud]")) { // candidates: name, cost, score
+    telling(
+      plot,
+      () => dotsOf(plot.querySelector(".cloud")),
+      ({ k }) => {
+        const row = document.getElementById(plot.dataset.cloud).tBodies[0].rows[k];
+        return `${text(row, 0)}: ${text(row, 1)} ms, score ${text(row, 2)}`;
+      },
+    );
   }
 })();

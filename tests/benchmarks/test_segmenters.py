@@ -1,0 +1,233 @@
+"""The benchmark of segmenters: commands side by side, Ctrl-C, what is trained so far, the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import search_plots, segmenters
+from benchmarks.segmenters import Job, Work
+from proxygraph.errors import ConfigError
+from segspace import evaluate, train
+from segspace.checkpoint import read_header
+from segspace.training import Training
+from tests.segspace.test_train_commands import called, ended
+
+DATA = "streetscenes:16x24?train=4&val=2"
+FOUND, BASELINE = "rtseg:tiny:c0-C0-0", "bisenetv2:0.05"
+
+
+def script(folder: Path, name: str, text: str) -> Job:
+    """Return a job that says when it begins and ends, and runs this in between."""
+    log = folder / "order.txt"
+    lines = f"import time, sys\nlog = open({str(log)!r}, 'a')\n"
+    lines += f"print('begin {name}', file=log, flush=True)\n{text}\nprint('end {name}', file=log, flush=True)"
+    return Job(name, (sys.executable, "-S", "-c", lines), folder / f"{name}.log")
+
+
+def said(folder: Path) -> list[str]:
+    return (folder / "order.txt").read_text().splitlines()
+
+
+# ---- commands ----------------------------------------------------------------------------------------------
+
+
+def test_so_many_commands_at_a_time(tmp_path: Path) -> None:
+    jobs = [script(tmp_path, name, "time.sleep(0.3)") for name in "abcd"]
+    ticks: list[int] = []
+    assert segmenters.run_all(jobs, 2, tick=lambda: ticks.append(1), poll=0.01)
+    under_way, most = 0, 0
+    for line in said(tmp_path):
+        under_way += 1 if line.startswith("begin") else -1
+        most = max(most, under_way)
+    assert (most, len(said(tmp_path))) == (2, 8)
+    assert ticks
+
+
+WAITS = """
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print('interrupted', file=log, flush=True)
+    sys.exit(130)
+"""
+
+
+def test_a_stop_reaches_what_is_under_way_and_begins_nothing_more(tmp_path: Path) -> None:
+    jobs = [script(tmp_path, name, WAITS) for name in "abc"]
+
+    def stop() -> bool:
+        return (tmp_path / "order.txt").is_file() and len(said(tmp_path)) >= 2
+
+    assert not segmenters.run_all(jobs, 2, stop=stop, poll=0.01)
+    assert sorted(said(tmp_path)) == ["begin a", "begin b", "interrupted", "interrupted"]
+
+
+def test_a_failure_is_told_and_stops_the_others(tmp_path: Path) -> None:
+    order = tmp_path / "order.txt"
+    wait = f"while 'begin b' not in open({str(order)!r}).read(): time.sleep(0.01)"
+    fails = script(tmp_path, "a", f"{wait}\nprint('first')\nprint('error: no such thing')\nsys.exit(2)")
+    with pytest.raises(ConfigError, match=r"a: ended with code 2: error: no such thing"):
+        segmenters.run_all([fails, script(tmp_path, "b", WAITS)], 2, poll=0.01)
+    assert said(tmp_path)[-1] == "interrupted"
+
+
+def test_ctrl_c_comes_from_us_alone(tmp_path: Path) -> None:
+    job = script(tmp_path, "a", "import os\nprint(os.getsid(0), os.getpid(), file=log, flush=True)")
+    assert segmenters.run_all([job], 1, poll=0.01)
+    session, process = said(tmp_path)[1].split()
+    assert session == process != str(os.getsid(0))
+
+
+# ---- what is trained so far --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """One network trained to its end, one stopped after one of two steps, both judged; made-up times."""
+    folder = tmp_path_factory.mktemp("segmenters") / "work"
+    options = segmenters.options_of(
+        [FOUND, BASELINE, "enet", "--data", DATA, "--size", "16x24", "--epochs", "2", "--work", str(folder)]
+    )
+    work, step = Work.opened(options), Training._stepped
+
+    def interrupted(self: Training, batch: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch)
+
+    for arch in (FOUND, BASELINE):
+        words = (
+            arch,
+            "--data",
+            DATA,
+            "--size",
+            "16x24",
+            "--epochs",
+            2,
+            "--batch",
+            4,
+            "--out",
+            work.run(arch),
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            if arch == BASELINE:
+                patch.setattr(Training, "_stepped", interrupted)
+            assert ended(train.main, patch, *words) == (130 if arch == BASELINE else 0)
+        assert called(evaluate.evaluate, work.run(arch), "--data", DATA, "--pictures", 0).exit_code == 0
+    for runtime, ms in (("onnxruntime", 2.0), ("openvino", 1.0)):
+        networks = [
+            {"arch": arch, "median": ms, "p10": ms, "p90": ms, "params": 1000, "macs": 2_000_000}
+            for arch in (FOUND, BASELINE, "enet")
+        ]
+        content = {"setting": {"version": "1.2", "threads": 1}, "networks": networks}
+        (folder / f"latency-{runtime}.json").write_text(json.dumps(content))
+    return work
+
+
+def test_the_table_says_how_far_each_training_is(work: Work) -> None:
+    rows = segmenters.table_rows(work, [FOUND, BASELINE, "enet"], segmenters.RUNTIMES)
+    assert [row["engine"] for row in rows] == [FOUND, BASELINE]  # enet has not begun
+    found, baseline = rows
+    assert (found["kind"], found["epochs"], found["epochs_planned"]) == ("found", 2, 2)
+    assert (baseline["kind"], baseline["epochs"], baseline["epochs_planned"]) == ("baseline", 1, 2)
+    assert found["median"] == json.loads((work.run(FOUND) / "result.json").read_text())["miou"]
+    assert found["cpu_minutes"] == round(read_header(work.run(FOUND)).cpu_seconds / 60, 1)
+    assert read_header(work.run(FOUND)).cpu_seconds > 0
+    assert (found["params"], found["macs"]) == (1000, 2_000_000)
+    assert found["latency_ms"]["openvino"]["median"] == 1
+    assert (found["n_rows"], found["seed"]) == (2, 0)
+    head, *lines = segmenters.shown(rows, segmenters.RUNTIMES)
+    assert "openvino ms, FPS" in head
+    assert any("1 of 2" in line and line.endswith(BASELINE) for line in lines)
+    without = segmenters.table_rows(work, [FOUND], ["cuda"])
+    assert (without[0]["latency_ms"], without[0]["params"]) == ({}, None)
+    assert segmenters.shown(without, ["cuda"])[1].count("–") == 3
+
+
+def test_only_what_is_not_done_is_done(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Job] = []
+
+    def noted(jobs: list[Job], *_: Any, **__: Any) -> bool:
+        asked.extend(jobs)
+        return True
+
+    monkeypatch.setattr(segmenters, "run_all", noted)
+    archs = [FOUND, BASELINE, "enet"]
+    assert segmenters.train(work, archs, 2, None, segmenters.console())
+    assert [job.name for job in asked] == [BASELINE, "enet"]
+    assert [job.command[-1] == "--resume" for job in asked] == [True, False]
+    assert asked[1].command[2:5] == ("segspace.train", "enet", "--data")
+    asked.clear()
+    segmenters.judge(work, archs, 2)
+    assert asked == []  # both are judged at their present step
+    path = work.run(BASELINE) / "evaluation-val" / "evaluation.json"
+    stored = path.read_text()
+    path.write_text(json.dumps(json.loads(stored) | {"step": [0, 2]}))
+    segmenters.judge(work, archs, 2)
+    assert [job.name for job in asked] == [BASELINE]
+    assert [row["engine"] for row in segmenters.table_rows(work, archs, [])] == [FOUND]  # no stale number
+    path.write_text(stored)
+
+
+def test_seconds_and_ctrl_c_stop_trainings(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    def until_stopped(jobs: Any, at_a_time: int, stop: Any, tick: Any) -> bool:
+        begin = time.monotonic()
+        while not stop():
+            tick()
+            assert time.monotonic() - begin < 20
+            if pressed:
+                os.kill(os.getpid(), pressed.pop())
+        return False
+
+    monkeypatch.setattr(segmenters, "run_all", until_stopped)
+    pressed = [signal.SIGINT]
+    assert not segmenters.train(work, [BASELINE], 2, None, segmenters.console())
+    assert segmenters.train(work, [BASELINE], 2, 0.05, segmenters.console())
+
+
+def test_another_plan_needs_another_folder(work: Work) -> None:
+    options = segmenters.options_of(["enet", "--data", DATA, "--size", "16x24", "--work", str(work.folder)])
+    with pytest.raises(ConfigError, match="with another epochs: it was 2, now 200"):
+        Work.opened(options)
+
+
+def test_options() -> None:
+    quick = segmenters.options_of(["--quick"])
+    assert (quick.archs, quick.json, quick.busy_ok) == (list(segmenters.QUICK), None, True)
+    assert segmenters.options_of(["enet", "--data", DATA]).json.name == "segmenters.json"
+    with pytest.raises(SystemExit):
+        segmenters.options_of(["enet"])
+
+
+def test_table_and_picture_of_the_page(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = segmenters.table_rows(work, [FOUND, BASELINE], segmenters.RUNTIMES)
+    monkeypatch.setattr(search_plots, "rows_of", lambda name: rows if name == "segmenters" else [])
+    monkeypatch.setattr(search_plots, "DOCS", work.folder)
+    table = search_plots.tables()["segmenters"]()
+    assert f"| `{BASELINE}` |" in table
+    assert "| 2.00 (2.00–2.00), 500 | 1.00 (1.00–1.00), 1000 | 1 of 2 |" in table
+    search_plots.pictures()
+    assert (work.folder / "images" / "segmenters.svg").read_text().count("onnxruntime") >= 1
+
+
+@pytest.mark.slow
+def test_a_whole_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in segmenters.RUNTIMES:
+        pytest.importorskip(name)
+    out = tmp_path / "segmenters.json"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(segmenters.__file__).parent.parent))
+    monkeypatch.setattr(sys, "argv", ["segmenters.py", "--quick", "--json", str(out)])
+    segmenters.main()
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["engine"] for row in rows] == list(segmenters.QUICK)
+    for row in rows:
+        assert row["epochs"] == row["epochs_planned"] == 2
+        assert set(row["latency_ms"]) == set(segmenters.RUNTIMES)
