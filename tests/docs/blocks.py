@@ -93,7 +93,9 @@ def in_the_text(page: Path) -> Iterator[Block]:
     """Yield the commands that stand between words, as ``python -m ...`` in single backticks."""
     for token in tokens(page):
         for child in token.children or ():
-            if child.type == "code_inline" and re.match(r"(python|make|pip) ", child.content):
+            if child.type == "code_inline" and re.match(
+                r"python (-m (prox|seg)|\w+/)|make |pip ", child.content
+            ):
                 # [--option VALUE] is one that may be left out
                 code = (
                     re.sub(r"[\[\]]|\.\.\.", " ", child.content) if " [" in child.content else child.content

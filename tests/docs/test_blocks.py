@@ -15,7 +15,7 @@ import pytest
 from proxygraph import OPS, STATISTICS, unregister, unregister_leaf
 from tests.docs.blocks import PAGES, ROOT, RUN, SHOWN, Block, Reader, blocks, commands, in_the_text
 
-HARMLESS = {"cd", "git", ".", "export"}
+HARMLESS = {"cd", "git", ".", "export", "trtexec"}
 ALL = [block for page in PAGES for block in blocks(page)]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 QUICK = [page for page in PAGES if any(_.language in RUN and not _.slow for _ in blocks(page))]
@@ -86,6 +86,8 @@ def test_commands_and_their_options_exist(block: Block) -> None:
             program, rest = "pip", rest[2:]
         if program in ("python", "python3") and rest[0] == "-m":
             _check_module(block, rest[1], rest[2:])
+        elif program in ("python", "python3") and rest[0] == "-c":
+            compile(rest[1], block.place, "exec")
         elif program in ("python", "python3"):
             _check_script(block, rest[0], rest[1:])
         elif program == "pip":
