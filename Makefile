@@ -13,9 +13,10 @@ CODE := $(sort $(patsubst %/,%,$(dir $(wildcard proxygraph/*.py segspace/*.py to
 # speed only: collecting needs a file of published results, sampling measures errors, plots draws
 BENCHMARKS := $(addprefix benchmarks/,start.py vecmath.py ranking.py fused.py throughput.py loop.py)
 PEERS := $(VENV)/.installed-bench
+SITE := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help evolve test check test-all bench golden clean
+.PHONY: help evolve test check test-all docs bench golden clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,10 @@ check: $(DEV) ## format, lint, types, layers
 
 test-all: $(DEV) ## every test but those for a GPU, the doctests, deep property tests
 	$(BIN)/python -m pytest -n auto -m "not gpu" --hypothesis-profile=deep --doctest-modules tests proxygraph $(ARGS)
+
+docs: $(SITE) ## build the site of docs/ into build/docs; warnings are errors
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
+	@echo "open build/docs/index.html"
 
 bench: $(DEV) $(PEERS) ## run the benchmarks, beside the peers that can be installed (ARGS=--quick for small ones)
 	set -e; for script in $(BENCHMARKS); do $(BIN)/python $$script $(ARGS); done
@@ -57,6 +62,11 @@ $(BASE): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing proxygraph and the tools of development into $(VENV)"
 	$(PIP) -e '.[dev]'
+	@touch $(BASE) $(SITE) $@
+
+$(SITE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing proxygraph and what builds its site into $(VENV)"
+	$(PIP) -e '.[docs]'
 	@touch $(BASE) $@
 
 $(PEERS): pyproject.toml constraints.txt $(DEV)

@@ -12,7 +12,7 @@ transnas101 they also propose networks by the samplers of ``segspace.search``. R
 cost in CPU seconds. A formula of a run is judged in a pool of its own, without the networks whose labels the
 run has seen, beside chance, random search and the hand-made proxy that the run's training rows put first.
 
-How to read the result: docs/search.md.
+How to read the result: docs/segmenter-search.md.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from benchmarks import search_plots
 from benchmarks.plots import DOCS, filled, number, rows_of, table
 
-PAGES = ("latency.md", "rtseg.md", "search.md", "segmenter.md")
+PAGES = ("latency.md", "rtseg.md", "segmenter-search.md", "segmenter.md")
 
 
 def latency_table() -> str:

@@ -1,4 +1,4 @@
-"""Training-free search: the best-scored networks of a space under a latency budget (docs/search.md).
+"""Training-free search: the best-scored networks within a latency budget (docs/segmenter-search.md).
 
 ``python -m segspace.search`` is the command. ``space`` says what a space must offer, ``scoring`` what a
 proxy says of a network, ``samplers`` which network is looked at next, ``study`` keeps what is known in a

@@ -344,13 +344,13 @@ def test_tables_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     json.dumps(rows, allow_nan=False)
     names = ("search camvid", "search formulas camvid", "search samplers camvid", "search transnas101")
     page = "".join(f"<!-- table {name} -->\nold\n<!-- end -->\n" for name in names)
-    (tmp_path / "search.md").write_text(page)
+    (tmp_path / "segmenter-search.md").write_text(page)
     for module in (search_plots, segmenter_plots):
         monkeypatch.setattr(module, "DOCS", tmp_path)
     monkeypatch.setattr(search_plots, "rows_of", lambda name: rows if name == "search" else [])
     monkeypatch.setattr(segmenter_plots, "latency_picture", lambda: None)
     segmenter_plots.main()
-    text = (tmp_path / "search.md").read_text()
+    text = (tmp_path / "segmenter-search.md").read_text()
     assert text.count("old") == 1  # of transnas101 there is no result
     assert "| `sum(a\\|b)` | 0.00 (0.00–0.00) | 100.0 | 30 |" in text
     assert "| run-7 | snip (best on its training rows) | 30 |" in text
