@@ -17,8 +17,8 @@ from segspace.latency import __main__ as latency
 from segspace.latency import build as building
 from segspace.rtseg.pieces import Piece
 from segspace.search import __main__ as search
-from tests.segspace.test_datasets import TRAIN_IDS, cityscapes_tree
 from tests.segspace.latency_fakes import made_up_table
+from tests.segspace.test_datasets import TRAIN_IDS, cityscapes_tree
 from tests.segspace.test_train_commands import ended
 
 SIZE, TEXT, ARCH = (16, 32), "16x32", "rtseg:tiny:c0-C0-0"
