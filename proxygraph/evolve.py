@@ -152,7 +152,7 @@ def evolve(
         "data": problem.digest,
     }
     search = _search(problem, split, judge, settings, apart=dask is None)
-    warm(search.searches[0], screen.print)
+    warm(search.searches[0], lambda line: screen.print(line, soft_wrap=True))
     folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
     with on_dask(search, dask) as shared_out:
         outcome = _loop(
