@@ -3,6 +3,7 @@
     python benchmarks/proxies.py handmade CSV [--published CSV] [--camvid] [--quick] [--json FILE]
     python benchmarks/proxies.py discover SOURCE [--labels 50 100 400] [--seeds 0 1 2] [--evaluations N]
     python benchmarks/proxies.py apart CSV OUT.safetensors
+    python benchmarks/proxies.py transfer SOURCE SOURCE... [--seeds 0 1 2] [--evaluations N]
     python benchmarks/proxies.py plots [--work DIR] [--variant NAME]
 
 CSV holds the published results of the micro networks of TransNAS-Bench-101 (columns ``arch`` and the tasks').
@@ -20,6 +21,8 @@ seeds and evaluations, of every problem of the variant.
 
 ``apart`` writes a problem of 500 other networks for ``discover``: on it the protocol is decided.
 
+``transfer`` leaves every problem out of a search on the others and judges what was found on it.
+
 ``plots`` draws the pictures and fills in the tables of docs/proxies.md.
 """
 
@@ -34,7 +37,7 @@ from benchmarks.common import Row, print_rows, write
 # isort: split
 import numpy as np
 
-from benchmarks import apart, discovery, handmade
+from benchmarks import apart, discovery, handmade, transfer
 from proxygraph.command import console, reporting
 from proxygraph.problem import Problem, Report, load_problem
 
@@ -62,6 +65,9 @@ def handmade_rows(options: argparse.Namespace, report: Report) -> list[Row]:
         else:
             rows += handmade.agreement_rows(problem.name, "segmentation", scores, problem.target, resamples)
     return rows + handmade.cost_rows(1 if options.quick else options.networks)
+
+
+ROWS = {"handmade": handmade_rows, "discover": discovery.rows, "transfer": transfer.rows}
 
 
 def _dear_rows(options: argparse.Namespace, problem: Problem, resamples: int, report: Report) -> list[Row]:
@@ -92,7 +98,9 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     four = parts.add_parser("apart", help="write a problem of networks that the results are not reported on")
     four.add_argument("csv", type=Path, help="published results of the micro networks")
     four.add_argument("out", type=Path, help=".safetensors file to write")
-    for part in (one, two):
+    five = parts.add_parser("transfer", help="judge formulas on problems they have not seen")
+    transfer.add_options(five)
+    for part in (one, two, five):
         part.add_argument("--quick", action="store_true", help="few networks, short runs, no result file")
         part.add_argument(
             "--json",
@@ -102,7 +110,9 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     three = parts.add_parser("plots", help="draw the pictures and fill in the tables of docs/proxies.md")
     discovery.add_places(three)
     options = parser.parse_args(arguments)
-    published = options.part == "handmade" or (options.part == "discover" and options.variant == "default")
+    published = options.part in ("handmade", "transfer") or (
+        options.part == "discover" and options.variant == "default"
+    )
     if published and options.json is None and not options.quick:
         options.json = RESULTS / f"{options.part}.json"
     return options
@@ -120,10 +130,10 @@ def main() -> None:
         if options.part == "apart":
             apart.problem_apart(options.csv, report=report).save(options.out)
             return
-        rows = (
-            handmade_rows(options, report) if options.part == "handmade" else discovery.rows(options, report)
-        )
-    print_rows(rows, "problem", "task" if options.part == "handmade" else "labels")
+        rows = ROWS[options.part](options, report)
+    print_rows(
+        rows, "problem", {"handmade": "task", "discover": "labels", "transfer": "searched_on"}[options.part]
+    )
     write(options.json, options.part, rows)
 
 

@@ -29,7 +29,10 @@ COMMANDS = (
     *(f"proxygraph.{name}" for name in ("evolve", "export", "report", "score")),
     *(
         f"segspace.{name}"
-        for name in ("train", "evaluate", "export", "groundtruth", "latency", "oneshot", "search")
+        for name in (
+            *("train", "evaluate", "export", "groundtruth", "latency", "oneshot", "search", "report"),
+            "report.archs",
+        )
     ),
 )
 

@@ -118,10 +118,13 @@ class Pace:
     """
 
     def __init__(self, done: int, now: float) -> None:
-        self.first, self.begin = done, now
+        self.first, self.begin, self.last = done, now, done
 
     def text(self, done: int, total: int, now: float) -> str:
         """Return ``3.2/s, 1:05 left``, or nothing while it cannot be known."""
+        if done < self.last:  # another piece of work of the same name
+            self.first, self.begin = done, now
+        self.last = done
         seconds, made = now - self.begin, done - self.first
         if seconds <= 0 or made <= 0:
             return ""

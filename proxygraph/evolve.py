@@ -10,43 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxygraph import evolve_options as options
 from proxygraph.command import console, reporting, run_command
-from proxygraph.evolve_options import (
-    Also,
-    CheckpointSeconds,
-    Dask,
-    Enough,
-    Evaluations,
-    Generations,
-    Initial,
-    IslandCount,
-    Leaves,
-    MaxConstants,
-    MaxCost,
-    MaxDepth,
-    MaxSize,
-    MigrateEvery,
-    Nesting,
-    ObjectiveName,
-    Operators,
-    Out,
-    Population,
-    Quiet,
-    Resume,
-    Seed,
-    Sign,
-    Source,
-    Stagnation,
-    Target,
-    TargetUnit,
-    Tensorboard,
-    Threads,
-    TimeBudget,
-    Train,
-    Trends,
-    Units,
-    Validation,
-)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,40 +29,40 @@ if TYPE_CHECKING:
 
 
 def evolve(
-    source: Source = "streetscenes",
-    also: Also = None,
-    target: Target = None,
-    objective: ObjectiveName = None,
-    train: Train = None,
-    validation: Validation = None,
-    seed: Seed = 0,
-    time_budget: TimeBudget = None,
-    generations: Generations = None,
-    evaluations: Evaluations = None,
-    enough: Enough = None,
-    stagnation: Stagnation = None,
-    population: Population = None,
-    islands: IslandCount = 4,
-    migrate_every: MigrateEvery = 10,
-    initial: Initial = None,
-    max_size: MaxSize = None,
-    max_depth: MaxDepth = None,
-    max_constants: MaxConstants = None,
-    operators: Operators = None,
-    leaves: Leaves = None,
-    max_cost: MaxCost = None,
-    nesting: Nesting = None,
-    units: Units = None,
-    target_unit: TargetUnit = None,
-    trends: Trends = None,
-    sign: Sign = None,
-    threads: Threads = 2,
-    dask: Dask = None,
-    out: Out = None,
-    resume: Resume = False,
-    checkpoint_seconds: CheckpointSeconds = 5.0,
-    tensorboard: Tensorboard = None,
-    quiet: Quiet = False,
+    source: options.Source = "streetscenes",
+    also: options.Also = None,
+    target: options.Target = None,
+    objective: options.ObjectiveName = None,
+    train: options.Train = None,
+    validation: options.Validation = None,
+    seed: options.Seed = 0,
+    time_budget: options.TimeBudget = None,
+    generations: options.Generations = None,
+    evaluations: options.Evaluations = None,
+    enough: options.Enough = None,
+    stagnation: options.Stagnation = None,
+    population: options.Population = None,
+    islands: options.IslandCount = 4,
+    migrate_every: options.MigrateEvery = 10,
+    initial: options.Initial = None,
+    max_size: options.MaxSize = None,
+    max_depth: options.MaxDepth = None,
+    max_constants: options.MaxConstants = None,
+    operators: options.Operators = None,
+    leaves: options.Leaves = None,
+    max_cost: options.MaxCost = None,
+    nesting: options.Nesting = None,
+    units: options.Units = None,
+    target_unit: options.TargetUnit = None,
+    trends: options.Trends = None,
+    sign: options.Sign = None,
+    threads: options.Threads = 2,
+    dask: options.Dask = None,
+    out: options.Out = None,
+    resume: options.Resume = False,
+    checkpoint_seconds: options.CheckpointSeconds = 5.0,
+    tensorboard: options.Tensorboard = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Discover a formula that ranks or predicts the rows of a problem.
 
@@ -187,7 +152,7 @@ def evolve(
         "data": problem.digest,
     }
     search = _search(problem, split, judge, settings, apart=dask is None)
-    warm(search.searches[0], screen.print)
+    warm(search.searches[0], lambda line: screen.print(line, soft_wrap=True))
     folder = RunFolder.create(out or _default_out(problem.name), settings, resume)
     with on_dask(search, dask) as shared_out:
         outcome = _loop(

@@ -38,17 +38,23 @@ LOSS_FLOOR = 1e-15
 """Least loss that is told from none: 1 - R² has no more digits. Formulas below it are exact."""
 ROUNDING = 1e-12
 """Differences of an objective's number that are none."""
+CHOICE_SIZES = 3
+"""Sizes of formulas among which all rows seen choose, for rank objectives."""
 LOSS_SLACK = 1.5
 """The parsimony rule takes no formula whose loss is that many times the least."""
 PARTS = ("train", "validation", "test")
-SEEN = PARTS[:2]
+SEEN = ("train", "validation", "seen")
+"""What is looked at before the choice; the last is the other two together."""
 KEPT_ROWS = 2000
 """Rows whose scores a run keeps, for plots."""
 
 
 @dataclass(frozen=True, eq=False)
 class Finalist:
-    """A formula in its final form with what it scores on each part of the rows that has been looked at."""
+    """A formula in its final form with what it scores on each part of the rows that has been looked at.
+
+    ``"seen"`` is train and validation together.
+    """
 
     dag: Dag
     reports: Mapping[str, Mapping[str, Any]]
@@ -235,26 +241,44 @@ def measured(
     dag: Dag, objective: Objective, problem: Problem, split: Split, parts: Sequence[str]
 ) -> Finalist:
     """Score a formula on some parts of the rows."""
+    found: dict[str, tuple[Rows, Floats]] = {}
     reports = {}
     for part in parts:
-        rows: Rows = getattr(split, part)
-        values = exact_values(dag, problem.table, rows)
+        if part == "seen":
+            rows, values = map(np.concatenate, zip(*(found[one] for one in PARTS[:2]), strict=True))
+        else:
+            rows = getattr(split, part)
+            values = exact_values(dag, problem.table, rows)
+        found[part] = rows, values
         reports[part] = objective.on(rows).report(Scores.of(values), problem.target[rows])
     return Finalist(dag, reports)
 
 
 def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finalist, list[Finalist]]:
-    """Return the winner, best on validation, and the front: for each size what no smaller one beats on train.
+    """Return the winner and the front: for each size what no smaller one beats on train.
 
     A formula without a value on some validation rows loses to any that has more values: a correlation over
-    the few rows it likes says nothing. A tie goes to the smaller formula. The winner is on the front even if
-    another of its size trains better. Of formulas that are alike in all that, the shorter text wins.
+    the few rows it likes says nothing. Of the others the validation rows choose: for least squares the
+    formula, for rank objectives the three sizes whose formulas are best on average, and all rows seen then
+    choose among the formulas of these sizes. A tie goes to the smaller formula; of formulas that are alike
+    in all that, the shorter text wins. The winner is on the front even if another of its size trains better.
+
+    Notes
+    -----
+    With few labels the best of a hundred formulas on validation is the luckiest. How large a formula may be
+    is asked of the mean of several, which luck moves less (docs/proxies.md says what it buys).
     """
     metric = objective.metric
-
-    best = min(
-        candidates, key=lambda f: (f.invalid, -f.metric(metric, "validation"), f.dag.size, *named(f.dag))
-    )
+    fewest = min(one.invalid for one in candidates)
+    whole = [one for one in candidates if one.invalid == fewest]
+    part = "validation"
+    if objective.kind == "rank":
+        by_size: dict[int, list[float]] = {}
+        for one in whole:
+            by_size.setdefault(one.dag.size, []).append(max(-1.0, one.metric(metric, "validation")))
+        sizes = sorted(by_size, key=lambda size: (-np.mean(by_size[size]), size))[:CHOICE_SIZES]
+        whole, part = [one for one in whole if one.dag.size in sizes], "seen"
+    best = min(whole, key=lambda f: (-f.metric(metric, part), f.dag.size, *named(f.dag)))
     front: list[Finalist] = []
     record = -np.inf
     for one in sorted(candidates, key=lambda f: (f.dag.size, -f.metric(metric, "train"), *named(f.dag))):

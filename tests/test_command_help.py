@@ -266,6 +266,8 @@ def test_pace_tells_rate_and_time_left() -> None:
     assert pace.text(10, 100, 100.0) == ""
     assert pace.text(20, 100, 105.0) == "2/s, 40 s left"
     assert pace.text(100, 100, 145.0) == "2/s"
+    assert pace.text(0, 8, 200.0) == ""  # the next of that name begins
+    assert pace.text(4, 8, 208.0) == "2.0 s each, 8.0 s left"
     assert Pace(0, 0.0).text(1, 4, 90.0) == "1:30 each, 4:30 left"
     assert [duration(s) for s in (0.04, 9.96, 59.4, 60, 7384.6)] == [
         "0.0 s",

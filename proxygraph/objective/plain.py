@@ -176,7 +176,8 @@ def fit_report(scores: Scores, target: Floats, weights: Floats | None = None) ->
             residual = float(np.sum(w * (y - x) ** 2))
             total = float(np.sum(w * (y - _mean(y, w)) ** 2))
         if np.isfinite([residual, total]).all():
-            numbers["r2"] = 1.0 - residual / total if total > 0.0 else None
+            heard = y[w > 0.0]  # of equal targets the mean may be rounded, and `total` not be 0
+            numbers["r2"] = None if total == 0.0 or (heard == heard[0]).all() else 1.0 - residual / total
             numbers["rmse"] = float(np.sqrt(residual / w.sum()))
     return numbers
 

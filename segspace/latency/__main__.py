@@ -120,20 +120,24 @@ def build(
         calibrating = draw(whole, networks, pixels, classes, seed)
         pieces += [step.piece for arch in calibrating for step in program(arch, pixels, classes).steps]
     out = console()
-    out.print(f"{known.setting}: {len(set(pieces))} pieces, {len(known.pieces)} records in {table}")
+    out.print(
+        f"{known.setting}: {len(set(pieces))} pieces, {len(known.pieces)} records in {table}", soft_wrap=True
+    )
     options: dict[str, Any] = {"rounds": rounds, "busy_ok": busy_ok, "warn": _warner()}
     with _interruptible(table), reporting(out) as report:
         known = add_pieces(known, table, runner, pieces, refresh=refresh, report=report, **options)
         known = add_networks(known, table, runner, calibrating, pixels, classes, **options)
     if slow := slow_keys(known.pieces):
         out.print(
-            f"{len(slow)} pieces were measured while the machine was slow: --refresh measures them again"
+            f"{len(slow)} pieces were measured while the machine was slow: --refresh measures them again",
+            soft_wrap=True,
         )
     if networks:
         line = known.calibration(pixels, classes)
         out.print(
             f"{table}: {len(known.pieces)} pieces; latency = {line.slope:.3f} × sum {line.offset:+.3f} ms, "
-            f"mean error {line.mape:.1f} % on the {line.n} networks it was fitted to"
+            f"mean error {line.mape:.1f} % on the {line.n} networks it was fitted to",
+            soft_wrap=True,
         )
     told = f"--table {quote(str(table))} --size {size} --classes {classes}"
     next_steps(

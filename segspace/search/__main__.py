@@ -137,7 +137,9 @@ def search(
     ] = "",
     study: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Name of the study in the database.", rich_help_panel=FILES),
+        typer.Option(
+            "--study-name", metavar="NAME", help="Name of the study in the database.", rich_help_panel=FILES
+        ),
     ] = "search",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the results.", rich_help_panel=FILES)

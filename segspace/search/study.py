@@ -143,7 +143,7 @@ def open_study(url: str, name: str, config: Mapping[str, Any]) -> Study:
         names = sorted(key for key in {*stored, *config} if stored.get(key) != config.get(key))
         raise ConfigError(
             f"study {name!r} in {shown}: was made with another {', '.join(names)} (then "
-            f"{stored.get(names[0])!r}, now {config.get(names[0])!r}); choose another --study or --out"
+            f"{stored.get(names[0])!r}, now {config.get(names[0])!r}); choose another --study-name or --out"
         )
     return study
 

@@ -27,7 +27,9 @@ FOUND, BASELINE = "rtseg:tiny:c0-C0-0", "bisenetv2:0.05"
 def script(folder: Path, name: str, text: str) -> Job:
     """Return a job that says when it begins and ends, and runs this in between."""
     log = folder / "order.txt"
-    lines = f"import time, sys\nlog = open({str(log)!r}, 'a')\n"
+    # where the tests run in the background, Ctrl-C is ignored from the start
+    lines = "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    lines += f"log = open({str(log)!r}, 'a')\n"
     lines += f"print('begin {name}', file=log, flush=True)\n{text}\nprint('end {name}', file=log, flush=True)"
     return Job(name, (sys.executable, "-S", "-c", lines), folder / f"{name}.log")
 

@@ -233,3 +233,16 @@ def test_a_search_on_networks_uses_it_and_its_file_says_what_it_cannot(tmp_path:
     done = call("score", "run", "--table", "mine.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 25
+
+
+def test_segmenters_are_scored_by_it_where_it_is_registered() -> None:
+    from segspace.search.scoring import Scorer
+
+    own("kurt", "layer", kurtosis, sign="nonneg")
+    dag = Dag.from_json(parse("sum(kurt)").to_json())
+    scorer = Scorer(dag, lambda arch: plain(3), labels(), CE)
+    expected = collect(plain(3), labels(), CE, leaves=["kurt"]).columns["kurt"].astype(float).sum()
+    assert scorer("any") == pytest.approx(expected, rel=1e-6)
+    unregister_leaf("kurt")
+    with pytest.raises(ConfigError, match="register_leaf"):
+        Scorer(dag, lambda arch: plain(3), labels(), CE)
