@@ -54,9 +54,10 @@ def picture(found: dict[str, Any], path: Path) -> None:
     best = next(row for row in front if row["best"])
     axes.plot(best["size"], best["test"], "o", markersize=13, markerfacecolor="none", color=OURS)
     axes.annotate(
-        f"chosen on validation: {best['formula']}",
+        f"chosen: {best['formula']}",
         (best["size"], best["test"]),
-        xytext=(best["size"] - 0.6, best["test"] - 0.34),
+        xytext=(10.0, best["test"] - 0.4),
+        ha="center",
         arrowprops={"arrowstyle": "-", "color": OURS},
         color=OURS,
     )
