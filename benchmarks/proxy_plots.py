@@ -16,7 +16,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import discovery, plots
+from benchmarks import discovery, plots, transfer
 from benchmarks.common import Row
 from benchmarks.plots import table
 
@@ -189,6 +189,39 @@ def formulas_table(rows: Sequence[Row]) -> str:
     return table(head, body)
 
 
+def transfer_table(rows: Sequence[Row]) -> str:
+    """Return what formulas do on problems that the search did not see, and on test rows of those it saw."""
+    body = []
+    for problem in dict.fromkeys(r["problem"] for r in rows):
+        mine = [r for r in rows if r["problem"] == problem and defined(r["spearman"])]
+        formulas = [r for r in mine if r["searched_on"]]
+        best = max((r for r in mine if not r["searched_on"]), key=lambda r: r["mean"], default=None)
+        for r in [*formulas, *([best] if best else [])]:
+            rho = defined(r["spearman"])
+            spread = f" ({min(rho):.3f} to {max(rho):.3f}, {len(rho)} runs)" if len(rho) > 1 else ""
+            searched = ", ".join(r["searched_on"]) or "– (best of the hand-made, known afterwards)"
+            rows_seen = "test rows" if r["unit"] == transfer.UNIT_TEST else "all"
+            body.append(
+                [problem, rows_seen, str(r["n_rows"]), r["engine"], searched, f"{r['mean']:.3f}{spread}"]
+            )
+    return table(["judged on", "networks", "n", "what", "searched on", "ρ"], body)
+
+
+def choice_table(rows: Sequence[Row]) -> str:
+    """Return what rules of choice reach on the networks apart."""
+    body = [
+        [
+            str(r["labels"]),
+            f"{r['objective']}, {r['max_size']} nodes, {r['evaluations']:,} formulas",
+            r["engine"],
+            f"{r['mean']:.3f} ({r['least']:.3f})",
+            str(r["runs"]),
+        ]
+        for r in sorted(rows, key=lambda r: (r["labels"], r["objective"], r["max_size"], r["evaluations"]))
+    ]
+    return table(["labels", "search", "choice", "test ρ, mean (least)", "runs"], body)
+
+
 def labels_picture(rows: Sequence[Row], problem: str) -> None:
     """Draw rho against labels, with the baselines and the goals."""
     mine = [r for r in rows if r["problem"] == problem]
@@ -311,6 +344,10 @@ def main(work: Path = Path("runs/proxies"), variant: str = "default") -> None:
             if any(r.get("problem") == problem for r in rows)
         }
         tables |= {"published": published_table(rows), "cost": cost_table(rows)}
+    if moved := plots.rows_of("transfer"):
+        tables["transfer"] = transfer_table(moved)
+    if rules := plots.rows_of("choice"):
+        tables["choice"] = choice_table(rules)
     if found:
         tables |= {"discovery": discovery_table(found), "formulas": formulas_table(found)}
         for problem in sorted({r["problem"] for r in found}):

@@ -1,4 +1,4 @@
-"""The hand-made proxies that are formulas, as Dags with their sources.
+"""Proxies that are formulas, as Dags with their sources: hand-made ones, and those that this project found.
 
 Proxies that are no formulas over weights, gradients and activations (jacov, nwot, zen, swap...) are leaves;
 they stand here too, as the formulas that only name them, so that a table of baselines is one list.
@@ -7,7 +7,7 @@ they stand here too, as the formulas that only name them, so that a table of bas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
@@ -19,7 +19,7 @@ from proxygraph.leaves import Leaf
 
 @dataclass(frozen=True)
 class Proxy:
-    """One published proxy.
+    """One proxy.
 
     Attributes
     ----------
@@ -30,12 +30,20 @@ class Proxy:
         Paper, with the equation or file it is taken from.
     note : str
         Where the formula departs from the source, and why.
+    found_on : tuple of str
+        The problems with whose labels a search found it; empty for hand-made ones. On these problems it is no
+        baseline and no start for a search: it has seen their labels.
+    scores : mapping of str to float
+        Of one that was found, by problem: Spearman with the result of training on networks that neither the
+        search nor the choice has seen.
     """
 
     name: str
     formula: str
     source: str
     note: str = ""
+    found_on: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def dag(self) -> Dag:
@@ -102,15 +110,15 @@ _ROWS = (
 )
 
 ZOO: Mapping[str, Proxy] = MappingProxyType({proxy.name: proxy for proxy in _ROWS})
-"""All hand-made proxies by name."""
+"""All proxies by name."""
 
 
 def available(leaves: Mapping[str, Leaf]) -> list[Proxy]:
-    """Return the proxies that need no other leaves than these; equal names must mean the same."""
+    """Return the hand-made proxies that need no other leaves than these; equal names must mean the same."""
     return [
         proxy
         for proxy in ZOO.values()
-        if all(leaves.get(name) == leaf for name, leaf in proxy.dag.leaves.items())
+        if not proxy.found_on and all(leaves.get(name) == leaf for name, leaf in proxy.dag.leaves.items())
     ]
 
 
