@@ -21,8 +21,11 @@ from proxygraph.leaves import Leaf
 from proxygraph.mathml import mathml
 from proxygraph.report.graphs import graph
 from proxygraph.torch_source import formula_python
+from proxygraph.zoo import ZOO
 
-FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "tests" / "golden"
+FOUND = ROOT / "docs" / "found"
 
 
 def fused(formula: str, leaves: Mapping[str, Leaf] | None = None) -> str:
@@ -84,8 +87,25 @@ GOLDEN: Mapping[str, Callable[[], str]] = {
 """File name below ``tests/golden/`` to the function that makes its text."""
 
 
+def found() -> dict[str, str]:
+    """Return the exports of the proxies that this project found: file name below ``docs/found/`` to text."""
+    texts = {}
+    for proxy in ZOO.values():
+        if proxy.found_on:
+            numbers = {f"spearman on unseen {name}": value for name, value in proxy.scores.items()}
+            provenance: dict[str, str | float] = {"proxy": proxy.name, "source": proxy.source, **numbers}
+            texts[f"{proxy.name}.py"] = formula_python(proxy.dag, provenance=provenance)
+            texts[f"{proxy.name}.tex"] = formula_tex(proxy.dag, provenance)
+    return texts
+
+
 def main() -> None:
-    """Write all golden files and say which changed."""
+    """Write all golden files and the exports in the docs, and say which changed."""
+    FOUND.mkdir(parents=True, exist_ok=True)
+    for name, text in found().items():
+        if not (FOUND / name).is_file() or (FOUND / name).read_text(encoding="utf-8") != text:
+            (FOUND / name).write_text(text, encoding="utf-8")
+            print(f"wrote docs/found/{name}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in FOLDER.glob("*.txt"):
         if path.name not in GOLDEN:
