@@ -13,9 +13,11 @@ import typer
 from proxygraph.command import completing, console, next_steps, reporting, run_command
 from proxygraph.errors import ConfigError
 from segspace.options import (
+    DATA,
     FILES,
     MEASURING,
     NETWORKS,
+    RUNTIMES,
     BusyOk,
     Classes,
     LatencyTableFile,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from segspace.rtseg.arch import Arch
 
 DEFAULT_TABLE = Path("latency.json")
+_USUAL = "by default that of --study, or"
 
 Table = LatencyTableFile
 Seed = Annotated[
@@ -272,11 +275,35 @@ def measure(
         int,
         typer.Option(min=0, metavar="N", help="Seed of weights and of the order.", rich_help_panel=NETWORKS),
     ] = 0,
-    size: Size = "120x160",
-    classes: Classes = 11,
-    runtime: Runtime = "eager",
-    threads: RunThreads = 1,
-    batch: RunBatch = 1,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help=f"Height and width of the pictures, in pixels; {_USUAL} 120x160.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help=f"Number of classes; {_USUAL} 11.", rich_help_panel=DATA),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUNTIME",
+            help=f"What runs the network: eager, onnxruntime, openvino, compile or cuda; {_USUAL} eager.",
+            rich_help_panel=MEASURING,
+            autocompletion=completing(lambda: RUNTIMES),
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(metavar="N", help=f"Threads of one run; {_USUAL} 1.", rich_help_panel=MEASURING),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help=f"Images per run; {_USUAL} 1.", rich_help_panel=MEASURING),
+    ] = None,
     rounds: Rounds = 50,
     busy_ok: BusyOk = False,
     json: Json = None,
@@ -300,9 +327,12 @@ def measure(
     from segspace.models import build as network
 
     names = list(archs or [])
-    wanted = Wanted(runtime, threads, batch, parse_size(size), classes)
+    asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "batch": batch, "classes": classes}
+    asked["size"] = None if size is None else parse_size(size)
+    given = {name: value for name, value in asked.items() if value is not None}
+    wanted = Wanted()._replace(**given)
     if study is not None:
-        names, wanted = _of_study(study, names, wanted)
+        names, wanted = _of_study(study, names, given)
         json = json or study / "measured.json"
     if not names:
         raise ConfigError("no networks to measure: name some, or give the folder of a search with --study")
@@ -344,10 +374,11 @@ class Wanted(NamedTuple):
     layout: str = "nchw"
 
 
-def _of_study(study: Path, archs: list[str], wanted: Wanted) -> tuple[list[str], Wanted]:
+def _of_study(study: Path, archs: list[str], given: dict[str, Any]) -> tuple[list[str], Wanted]:
     """Return the front of a search and further networks, and the setting of the search.
 
-    A prediction can only be compared with a measurement of its own setting: another one is refused.
+    A prediction can only be compared with a measurement of its own setting: another one that is `given`, by
+    the names of `Wanted`, is refused.
     """
     from segspace.search.results import read_results
 
@@ -359,8 +390,8 @@ def _of_study(study: Path, archs: list[str], wanted: Wanted) -> tuple[list[str],
         )
     was = found.setting
     own = Wanted(was.runtime, was.threads, was.batch, found.size, found.classes, was.dtype, was.layout)
-    for name, here, usual, asked in zip(Wanted._fields, own, Wanted(), wanted, strict=True):
-        if asked not in (usual, here):
+    for name, here in own._asdict().items():
+        if (asked := given.get(name, here)) != here:
             raise ConfigError(f"--study {study}: its {name} is {here}, not {asked}; leave --{name} away")
     return list(dict.fromkeys([*(one.arch for one in found.front), *archs])), own
 

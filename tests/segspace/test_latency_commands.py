@@ -129,7 +129,9 @@ def test_the_front_of_a_search_is_measured_in_its_setting(call: Call, tmp_path: 
 
     for words, complaint in (
         (["--runtime", "onnxruntime"], "its runtime is fake, not onnxruntime; leave --runtime away"),
+        (["--runtime", "eager"], "its runtime is fake, not eager"),  # what is usual, but was asked for
         (["--size", "24x32"], "its size is (64, 96), not (24, 32)"),
+        (["--size", "120x160"], "its size is (64, 96), not (120, 160)"),
     ):
         code, _, error = call("measure", "--study", "s", *words)
         assert code == 2
