@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -105,13 +105,60 @@ def build(
     Example: python -m segspace.latency build --runtime onnxruntime --table onnx.json
     """
     from segspace.datasets.opening import parse_size
+    from segspace.latency.table import LEAST_NETWORKS
+
+    known = built(
+        table,
+        archs or [],
+        space=space,
+        networks=networks,
+        seed=seed,
+        size=size,
+        classes=classes,
+        runtime=runtime,
+        threads=threads,
+        dtype=dtype,
+        layout=layout,
+        batch=batch,
+        rounds=rounds,
+        refresh=refresh,
+        busy_ok=busy_ok,
+    )
+    if len(known.measured(parse_size(size), classes)) < LEAST_NETWORKS:
+        return
+    told = f"--table {quote(str(table))} --size {size} --classes {classes}"
+    test = f"test it on other networks: python -m segspace.latency check --space {space} {told}"
+    next_steps(console(), test, *_search_with(known.setting, space, told))
+
+
+def built(
+    table: Path,
+    archs: Sequence[str] = (),
+    *,
+    space: str = "rtseg:tiny",
+    networks: int = 12,
+    seed: int = 0,
+    size: str = "120x160",
+    classes: int = 11,
+    runtime: str = "eager",
+    threads: int = 1,
+    dtype: str = "float32",
+    layout: str = "nchw",
+    batch: int = 1,
+    rounds: int = 15,
+    refresh: bool = False,
+    busy_ok: bool = False,
+) -> LatencyTable:
+    """Measure what a table lacks, as the command ``build`` is asked to, and return the table."""
+    from segspace.datasets.opening import parse_size
     from segspace.latency.build import add_networks, add_pieces, open_table, pieces_of, slow_keys
     from segspace.latency.runtimes import runtime as find
+    from segspace.latency.table import LEAST_NETWORKS
     from segspace.rtseg.program import program
     from segspace.rtseg.space import Space
 
     pixels, whole = parse_size(size), Space.preset(preset_of(space))
-    chosen = [_arch(text) for text in archs or []]
+    chosen = [_arch(text) for text in archs]
     runner = find(runtime, threads, dtype, layout)
     known = open_table(table, runner, batch)
     if chosen:
@@ -135,19 +182,14 @@ def build(
             f"{len(slow)} pieces were measured while the machine was slow: --refresh measures them again",
             soft_wrap=True,
         )
-    if networks:
+    if len(known.measured(pixels, classes)) >= LEAST_NETWORKS:
         line = known.calibration(pixels, classes)
         out.print(
             f"{table}: {len(known.pieces)} pieces; latency = {line.slope:.3f} × sum {line.offset:+.3f} ms, "
             f"mean error {line.mape:.1f} % on the {line.n} networks it was fitted to",
             soft_wrap=True,
         )
-    told = f"--table {quote(str(table))} --size {size} --classes {classes}"
-    next_steps(
-        out,
-        f"test it on other networks: python -m segspace.latency check --space {space} {told}",
-        f"search with it: python -m segspace.search --proxy snip --space {space} --runtime {runtime} {told}",
-    )
+    return known
 
 
 def predict(
@@ -253,8 +295,9 @@ def check(
         RunFolder(json.parent).write(json.name, dumps(report.as_dict(), indent=1) + "\n")
     if plot is not None:
         draw_picture(report, plot, kind)
-    told = f"--runtime {known.setting.runtime} --table {quote(str(table))} --size {size} --classes {classes}"
-    print(f"search with it: python -m segspace.search --proxy snip --space {space} {told}")
+    told = f"--table {quote(str(table))} --size {size} --classes {classes}"
+    for line in _search_with(known.setting, space, told):
+        print(line)
 
 
 def measure(
@@ -419,6 +462,14 @@ def _same_runtime(setting: Setting) -> Engine:
     if difference := setting.difference(Setting.of(found, setting.batch)):
         raise ConfigError(f"the table cannot be measured further here: {difference}; make one of its own")
     return found
+
+
+def _search_with(setting: Setting, space: str, told: str) -> list[str]:
+    """Return the command that searches with a table; none if it is of a setting that a search has not got."""
+    if (setting.threads, setting.batch, setting.dtype, setting.layout) != (1, 1, "float32", "nchw"):
+        return []
+    command = f"python -m segspace.search --proxy snip --space {space} --runtime {setting.runtime} {told}"
+    return [f"search with it: {command}"]
 
 
 def _arch(text: str) -> Arch:

@@ -190,7 +190,7 @@ def search(
 
 def measure_latency(job: Job, runtime: str, busy_ok: bool, screen: Console) -> None:
     """Measure the pieces of the space that the latency table lacks, and networks that calibrate it."""
-    from segspace.latency.__main__ import build
+    from segspace.latency.__main__ import built
     from segspace.latency.build import open_table, pieces_of
     from segspace.latency.runtimes import runtime as find
     from segspace.latency.table import LEAST_NETWORKS
@@ -206,8 +206,8 @@ def measure_latency(job: Job, runtime: str, busy_ok: bool, screen: Console) -> N
         f"{job.size[0]}x{job.size[1]}: measuring them first, once",
         soft_wrap=True,
     )
-    build(
-        table=job.table,
+    built(
+        job.table,
         runtime=runtime,
         space=f"rtseg:{job.preset}",
         size=f"{job.size[0]}x{job.size[1]}",

@@ -170,11 +170,11 @@ def test_missing_pieces_are_measured_first(
 ) -> None:
     asked: list[dict[str, object]] = []
 
-    def measured(**options: object) -> None:
-        asked.append(options)
-        table.save(str(options["table"]))
+    def measured(path: Path, **options: object) -> None:
+        asked.append({"table": path, **options})
+        table.save(path)
 
-    monkeypatch.setattr(latency, "build", measured)
+    monkeypatch.setattr(latency, "built", measured)
     code, said, error = searched(
         call, "--trials", "2", "--table", "other.json", "--busy-ok", "--time-budget", "60", proxy="macs"
     )
