@@ -185,6 +185,26 @@ def test_missing_pieces_are_measured_first(
     assert asked == [{"table": Path("other.json"), **expected}]
 
 
+def test_nothing_is_measured_for_a_search_that_is_refused(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert searched(call, "--trials", "2", proxy="params")[0] == 0
+    (tmp_path / "latency-eager.json").unlink()
+
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(latency, "built", measured)
+    for more, proxy, complaint in (
+        ([], "macs", "was made with another proxy"),
+        (["--runtime", "compile"], "params", "was made with another latency"),
+        (["--out", "new"], "latency_ms", "measured on a device"),
+    ):
+        code, _, error = searched(call, *more, proxy=proxy)
+        assert code == 2
+        assert complaint in error
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -201,7 +221,8 @@ def test_missing_pieces_are_measured_first(
         (["--data", "streetscenes:16x24?train=2"], "12 are needed"),
         (["--proxy", "3 + 4"], "constant"),
         (["--proxy", "latency_ms"], "measured on a device"),
-        (["--proxy", "snipp"], "snipp"),
+        (["--proxy", "snipp"], "hand-made proxies: snip"),
+        (["--proxy", "runs/x"], "or the folder of a run"),
     ],
 )
 def test_wrong_use(call: Call, words: list[str], message: str) -> None:

@@ -47,7 +47,7 @@ def test_ctrl_c_is_the_first_process_s_business(job: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(together, "get_context", lambda _: context)
     before, warned = signal.getsignal(signal.SIGINT), list[str]()
     options: dict[str, Any] = {"stop": lambda: False, "told": lambda _: None, "warn": warned.append}
-    assert together.search(job, job.prepared(), 3, 3, **options) == "enough"
+    assert together.search(job, job.prepared(job.scoring()), 3, 3, **options) == "enough"
     assert inherited == [signal.SIG_IGN] * 2
     assert signal.getsignal(signal.SIGINT) is before
     assert warned[0].startswith("process 1 did not finish in 120 s")
