@@ -19,7 +19,11 @@ def job(tmp_path: Path) -> Any:
     """Of a toy space: nothing is measured, nothing built."""
     prepared = Prepared(Digits(), score, {})  # type: ignore[arg-type]
     return SimpleNamespace(
-        prepared=lambda: prepared, url=database(tmp_path), study="s", rules=rules("random")
+        scoring=lambda: None,
+        prepared=lambda _: prepared,
+        url=database(tmp_path),
+        study="s",
+        rules=rules("random"),
     )
 
 
