@@ -128,9 +128,10 @@ def all_discovered(texts: Sequence[str], problem: Problem) -> list[Discovered]:
     found: dict[str, Discovered] = {}
     for text in texts:
         one = discovered(text, problem)
-        if one.name in ZOO or one.name in found:
-            other = "a hand-made proxy" if one.name in ZOO else "another one"
-            raise ConfigError(f"--formulas {text}: {other} is called {one.name!r}, too; rename the folder")
+        handmade_one = one.name in ZOO and not ZOO[one.name].found_on
+        if handmade_one or one.name in found:
+            other = "a hand-made proxy" if handmade_one else "another one"
+            raise ConfigError(f"--formulas {text}: {other} is called {one.name!r}, too; names must differ")
         found[one.name] = one
     return list(found.values())
 
