@@ -184,7 +184,7 @@ def search(
         next_steps(
             screen,
             f"see it: python -m segspace.report {shlex.quote(str(out))}",
-            f"train it: python -m segspace.train {chosen.arch}{given} --size {size}",
+            f"train it: python -m segspace.train {chosen.arch}{given} --size {size} --out runs/found",
         )
 
 

@@ -98,7 +98,9 @@ def test_files_and_going_on(call: Call, table: LatencyTable, tmp_path: Path) -> 
     chosen = result["chosen"]
     assert (chosen["arch"], chosen["score"]) == (best[-1]["arch"], scores[-1])
     assert chosen["score"] == max(float(row["score"]) for row in found)
-    assert said.splitlines()[-1] == (f"train it: python -m segspace.train {chosen['arch']} --size {TEXT}")
+    assert said.splitlines()[-1] == (
+        f"train it: python -m segspace.train {chosen['arch']} --size {TEXT} --out runs/found"
+    )
     assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (out / "front.svg").read_bytes()
 
@@ -243,7 +245,7 @@ def test_two_processes_on_pictures_of_a_data_set(call: Call, tmp_path: Path) -> 
     found = rows(tmp_path / "runs/search/candidates.csv")
     assert 16 <= len(found) == len({row["arch"] for row in found}) <= 17
     command = said.splitlines()[-1].removeprefix("train it: ")
-    assert shlex.split(command)[4:] == ["--data", data, "--size", TEXT]
+    assert shlex.split(command)[4:] == ["--data", data, "--size", TEXT, "--out", "runs/found"]
     assert f"--data '{data}'" in command  # a shell takes ? and & for its own
 
 
