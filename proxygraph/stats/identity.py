@@ -8,7 +8,7 @@ from __future__ import annotations
 import copyreg
 import hashlib
 import sys
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from types import BuiltinFunctionType, CodeType, EllipsisType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
@@ -45,6 +45,8 @@ def identity_text(value: Any, inside: tuple[int, ...] = ()) -> str:
         return repr(value) if type(value) in _PLAIN else f"{type(value).__qualname__}({value!r})"
     if id(value) in inside:
         return f"<{len(inside) - inside.index(id(value))} up>"
+    if len(inside) > 100:
+        raise Untold("deeply nested object")
     inside = (*inside, id(value))
 
     def each(values: Any) -> str:
@@ -117,6 +119,8 @@ def _of_class(kind: type) -> tuple[Any, ...]:
                 found += [name, value.__func__]
             elif isinstance(value, property):
                 found += [name, value.fget]
+            elif isinstance(value, cached_property):  # itself it holds a lock
+                found += [name, value.func]
             elif isinstance(value, FunctionType) or not (name.startswith("__") or name == "_abc_impl"):
                 found += [name, value]
     return tuple(found)
@@ -139,6 +143,7 @@ def _of_object(value: Any) -> tuple[Any, ...]:
             *(None if s is None else list(s) if hasattr(s, "__next__") else s for s in state),
         )
     wrapped = getattr(value, "__wrapped__", None)  # functools.cache
-    if wrapped is None and kind.__module__.partition(".")[0] not in _KNOWN:
+    module = str(getattr(value, "__module__", None) or kind.__module__)
+    if wrapped is None and module.partition(".")[0] not in _KNOWN:
         raise Untold(f"{kind.__qualname__} object")
-    return kind, reduced, wrapped
+    return kind.__qualname__, module, reduced, wrapped

@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 import textwrap
-from functools import cache, partial, wraps
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache, cached_property, partial, wraps
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -40,6 +43,39 @@ def with_attribute(power: int) -> Any:
 
     f.power = power  # type: ignore[attr-defined]
     return f
+
+
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else []
+
+
+class Base(ABC):
+    """What classes may hold."""
+
+    @abstractmethod
+    def __call__(self, v: Any) -> Any: ...
+
+    @cached_property
+    def twice(self) -> int:
+        return 2
+
+    @property
+    def thrice(self) -> int:
+        return 3
+
+
+class Mode(Enum):
+    ONE = 1
+    TWO = 2
+
+
+@dataclass(frozen=True)
+class Rich(Base):
+    mode: Mode
+    sizes: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __call__(self, v: Any) -> Any:
+        return super().__hash__()
 
 
 def filled(value: float) -> nn.Linear:
@@ -84,6 +120,8 @@ PAIRS = {
     "methods of C": [torch.Tensor.sum, torch.Tensor.mean],
     "generators": [partial(print, np.random.default_rng(k)) for k in (1, 2)],
     "kinds of numbers": [partial(print, torch.float32), partial(print, torch.float64)],
+    "data classes": [Rich(Mode.ONE, {"a": k}) for k in (1, 2)],
+    "enumerations": [Rich(Mode.ONE), Rich(Mode.TWO)],
     "paths": [partial(print, Path("a")), partial(print, Path("b"))],
 }
 
@@ -96,13 +134,14 @@ def test_what_differs_is_told_apart(pair: list[Any]) -> None:
     assert identity_text(pair[0]) == one
 
 
-def test_other_processes_say_the_same(tmp_path: Path) -> None:
-    code = "from proxygraph.stats.identity import identity_text as t\nfrom tests.stats.test_identity import PAIRS\n"
-    code += "import hashlib\nfor name, pair in PAIRS.items():\n"
+def test_other_processes_say_the_same() -> None:
+    code = "from proxygraph.stats.identity import identity_text as t\n"
+    code += "from tests.stats.test_identity import PAIRS\nimport hashlib\nfor name, pair in PAIRS.items():\n"
     code += "  print(name, *(hashlib.sha256(t(each).encode()).hexdigest() for each in pair))"
     said = [
         subprocess.run(
             [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
             env=os.environ | {"PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
@@ -127,7 +166,7 @@ def test_a_function_that_calls_itself_ends() -> None:
     assert "up>" in identity_text(down)
 
 
-@pytest.mark.parametrize("held", [Lock(), (x for x in "a"), [iter([1]).__next__, torch.Generator()]])
+@pytest.mark.parametrize("held", [Lock(), (x for x in "a"), [sys.stderr], nested(200)])
 def test_what_cannot_be_told_is_refused(held: Any) -> None:
     with pytest.raises(Untold, match="object"):
         identity_text(lambda v: held)

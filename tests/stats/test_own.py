@@ -8,7 +8,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -165,6 +165,22 @@ def test_a_measure_of_the_network_may_do_what_it_likes_to_it() -> None:
     total = sum(CE(model(x), y) for x, y in labels())
     expected = torch.cat([s.flatten() for s in torch.autograd.grad(total, list(model.parameters()))]).norm()
     assert table.columns["grad_norm_all"][0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_targets_of_any_shape_are_copies() -> None:
+    class Masks(NamedTuple):
+        mask: torch.Tensor
+
+    def spoil(view: NetworkView) -> float:
+        for tensor in (view.batches[0][1]["a"][0], view.batches[0][1]["b"].mask):
+            tensor.fill_(1)
+        view.batches[0][1]["c"][0] = 1.0
+        return 0.0
+
+    own("spoiler", "row", spoil, cost="forward", labels=True)
+    targets = {"a": [torch.zeros(2)], "b": Masks(torch.zeros(2)), "c": np.zeros(2)}
+    collect(plain(), (labels()[0][0], targets), lambda out, y: out.sum(), leaves=["spoiler"])
+    assert not any(np.any(np.asarray(y)) for y in (targets["a"][0], targets["b"].mask, targets["c"]))
 
 
 def test_registered_leaves_are_collected_by_default_unless_dear() -> None:
