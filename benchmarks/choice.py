@@ -22,6 +22,7 @@ from benchmarks.common import Row, print_rows, row, write
 import numpy as np
 from numpy.typing import NDArray
 
+from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
 from proxygraph.kernels import compile_kernel
 from proxygraph.problem import Problem
@@ -35,8 +36,13 @@ TOGETHER = 8
 
 
 def hall(folder: Path, problem: Problem) -> dict[str, Floats]:
-    """Return size, undefined rows and rho on the parts of the rows, of every formula of a hall of fame."""
+    """Return size, undefined rows and rho on the parts of the rows, of every formula of a hall of fame.
+
+    Turned as the training rows say; -1 where undefined.
+    """
     settings = RunFolder(folder).read("config.json")
+    if settings["data"] != problem.digest:
+        raise ConfigError(f"{folder}: a run on other data than {problem.name}")
     split = problem.split(settings["seed"], settings["train"], settings["validation"])
     with (folder / "hall_of_fame.csv").open(encoding="utf-8", newline="") as file:
         dags = [parse(line["formula"], problem.table.leaves) for line in csv.DictReader(file)]
@@ -48,16 +54,16 @@ def hall(folder: Path, problem: Problem) -> dict[str, Floats]:
         part: np.array([_rho(v[rows], problem.target[rows]) for v in values]) for part, rows in parts.items()
     }
     sign = np.where(found["train"] < 0.0, -1.0, 1.0)
-    found = {part: sign * rho for part, rho in found.items()}
+    found = {part: np.nan_to_num(sign * rho, nan=-1.0) for part, rho in found.items()}
     undefined = (~np.isfinite(values[:, seen])).sum(axis=1).astype(float)
     return found | {"size": np.array([float(dag.size) for dag in dags]), "undefined": undefined}
 
 
 def _rho(values: Floats, target: Floats) -> float:
-    """Return Spearman over the rows with a value; -1 where it is undefined."""
+    """Return Spearman over the rows with a value, NaN where it is undefined."""
     ok = np.isfinite(values)
     if ok.sum() < 2 or (values[ok] == values[ok][0]).all():
-        return -1.0
+        return float("nan")
     return float(spearman(values[ok][None], target[ok])[0])
 
 
@@ -80,9 +86,16 @@ RULES: Mapping[str, Callable[[Mapping[str, Floats]], int]] = {
 
 def settings_of(folder: Path) -> tuple[Any, ...]:
     """Return what runs must share to be averaged."""
-    settings = RunFolder(folder).read("config.json")
-    labels = settings["train"] + settings["validation"]
-    return labels, settings["objective"], settings["max_size"], settings["evaluations"]
+    settings, rows = (
+        RunFolder(folder).read("config.json"),
+        RunFolder(folder).read("result.json")["problem"]["rows"],
+    )
+    return (
+        rows["train"] + rows["validation"],
+        settings["objective"],
+        settings["max_size"],
+        settings["evaluations"],
+    )
 
 
 def rows_of(problem: Problem, folders: list[Path]) -> list[Row]:

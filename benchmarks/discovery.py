@@ -146,7 +146,7 @@ def judged(problem: Problem, n_labels: int, seed: int, result: dict[str, Any]) -
     known = best_known(result["baselines"])
     proxy = parse(known["infix"], problem.table.leaves)
     scores["handmade"] = exact_values(proxy, problem.table, split.test)
-    target = problem.target[split.test]
+    target, groups = problem.target[split.test], [problem.groups[i] for i in split.test]
     return {
         "problem": problem.name,
         "data": problem.digest,
@@ -157,7 +157,7 @@ def judged(problem: Problem, n_labels: int, seed: int, result: dict[str, Any]) -
             for one in result["front"]
         ],
         "handmade": known["name"],
-        "test": {name: tested(values, target) for name, values in scores.items()},
+        "test": {name: tested(values, target, groups) for name, values in scores.items()},
         "scatter": {"target": target.tolist(), "formula": finite_or_none(scores["formula"])},
         "formulas_scored": result["search"]["evaluated"],
     }
@@ -177,11 +177,19 @@ def _or_worst(rho: float | None) -> float:
     return -2.0 if rho is None else rho
 
 
-def tested(scores: Floats, target: Floats) -> dict[str, Any]:
-    """Return how scores rank the test rows, and how good the network is that they put first."""
+def tested(scores: Floats, target: Floats, groups: Sequence[str] = ()) -> dict[str, Any]:  # noqa: PT028
+    """Return how scores rank the test rows, and how good the network is that they put first.
+
+    With the groups of equal networks also ``"distinct"``: Spearman over one row of each.
+    """
     ok = np.isfinite(scores)
     x, y = scores[ok], target[ok]
     known = len(x) > 1 and bool((x != x[0]).any())
+    if groups:
+        first = np.unique(groups, return_index=True)[1]
+        distinct = {"distinct": tested(scores[first], target[first])["spearman"]}
+    else:
+        distinct = {}
     pick = float(y[x == x.max()].mean()) if len(x) else float(target.min())  # equal scores: any of them
     return {
         "spearman": float(spearman(x[None], y)[0]) if known else None,
@@ -189,6 +197,7 @@ def tested(scores: Floats, target: Floats) -> dict[str, Any]:
         "invalid": int((~ok).sum()),
         "regret": float(target.max()) - pick,
         "better": float((target > pick).mean()),
+        **distinct,
     }
 
 
@@ -302,6 +311,7 @@ def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
                 "seeds": [run["seed"] for run in same],
                 "spearman": [test["spearman"] for test in tests],
                 "kendall": [test["kendall"] for test in tests],
+                "distinct": [test["distinct"] for test in tests],
                 "regret": [test["regret"] for test in tests],
                 "better": [test["better"] for test in tests],
                 "invalid": [test["invalid"] for test in tests],

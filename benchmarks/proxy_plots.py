@@ -147,20 +147,22 @@ def discovery_table(rows: Sequence[Row]) -> str:
         seen = f"{r['rows']['train']} + {r['rows']['validation']}"
         rho, tau = defined(r["spearman"]), defined(r["kendall"])
         line = [r["problem"], seen, NAMES[r["engine"]], f"{r['mean']:.3f} ({min(rho):.3f}–{max(rho):.3f})"]
-        line += [f"{np.mean(tau):.3f}", f"{np.mean(r['regret']):.2f}", f"{np.mean(r['better']):.1%}"]
+        line += [f"{np.mean(tau):.3f}", f"{np.mean(defined(r['distinct'])):.3f}"]
+        line += [f"{np.mean(r['regret']):.2f}", f"{np.mean(r['better']):.1%}"]
         undefined = len(r["seeds"]) - len(rho)
         seeds = f"{len(r['seeds'])} ({undefined} undefined)" if undefined else str(len(r["seeds"]))
-        body.append([*line, seeds, f"{r['n_rows']}"])
+        body.append([*line, seeds, f"{r['n_rows']}", ", ".join(map(str, r["invalid"]))])
     head = [
         "problem",
         "labels (train + choice)",
         "what",
         "ρ, mean (range)",
         "τ",
+        "ρ, distinct networks",
         "regret",
         "better networks",
     ]
-    return table([*head, "seeds", "test rows"], body)
+    return table([*head, "seeds", "test rows", "undefined"], body)
 
 
 def defined(values: Sequence[float | None]) -> list[float]:

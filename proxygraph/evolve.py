@@ -228,16 +228,31 @@ def _check_folder(out: Path | None, resume: bool) -> None:
 
 
 def _check_targets(problem: Problem, split: Split) -> None:
-    """Refuse a split on which nothing can be learnt or chosen."""
-    from proxygraph.errors import ConfigError
+    """Refuse a split on which nothing can be learnt or chosen, in one of several problems too."""
+    import numpy as np
 
+    from proxygraph.errors import ConfigError
+    from proxygraph.joint import JointProblem
+    from proxygraph.objective.several import LEAST_ROWS
+
+    several = isinstance(problem, JointProblem)
+    parts = (
+        problem.parts if isinstance(problem, JointProblem) else np.full(problem.table.n_rows, problem.name)
+    )
     for part in ("train", "validation"):
-        y = problem.target[getattr(split, part)]
-        if (y == y[0]).all():
-            raise ConfigError(
-                f"target {problem.target_name!r} is {y[0]} on all {len(y)} {part} rows of this split; "
-                "choose another --seed or a larger --train"
-            )
+        rows = getattr(split, part)
+        for name in dict.fromkeys(parts.tolist()):
+            y = problem.target[rows[parts[rows] == name]]
+            if several and len(y) < LEAST_ROWS:
+                raise ConfigError(
+                    f"problem {name!r} has {len(y)} {part} rows of this split; as one of several it needs "
+                    f"{LEAST_ROWS}: leave it out, or give it more rows"
+                )
+            if (y == y[0]).all():
+                raise ConfigError(
+                    f"target {problem.target_name!r} is {y[0]} on all {len(y)} {part} rows of this split"
+                    f"{f' of problem {name!r}' if several else ''}; choose another --seed or a larger --train"
+                )
 
 
 def _default_out(name: str) -> Path:

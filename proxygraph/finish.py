@@ -64,10 +64,9 @@ class Finalist:
         value = self.reports[part][name]
         return -np.inf if value is None else float(value)
 
-    @property
-    def invalid(self) -> int:
-        """Validation rows on which the formula has no finite value."""
-        return int(self.reports["validation"]["invalid"])
+    def invalid(self, part: str) -> int:
+        """Rows on which the formula has no finite value."""
+        return int(self.reports[part]["invalid"])
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of ``result.json``."""
@@ -257,11 +256,12 @@ def measured(
 def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finalist, list[Finalist]]:
     """Return the winner and the front: for each size what no smaller one beats on train.
 
-    A formula without a value on some validation rows loses to any that has more values: a correlation over
-    the few rows it likes says nothing. Of the others the validation rows choose: for least squares the
-    formula, for rank objectives the three sizes whose formulas are best on average, and all rows seen then
-    choose among the formulas of these sizes. A tie goes to the smaller formula; of formulas that are alike
-    in all that, the shorter text wins. The winner is on the front even if another of its size trains better.
+    A formula without a value on some validation rows, for rank objectives also on training rows, loses to
+    any that has more values: a correlation over the few rows it likes says nothing. Of the others the
+    validation rows choose: for least squares the formula, for rank objectives the three sizes whose formulas
+    are best on average, and all rows seen then choose among the formulas of these sizes. A tie goes to the
+    smaller formula; of formulas that are alike in all that, the shorter text wins. The winner is on the front
+    even if another of its size trains better.
 
     Notes
     -----
@@ -269,15 +269,15 @@ def choose(candidates: Sequence[Finalist], objective: Objective) -> tuple[Finali
     is asked of the mean of several, which luck moves less (docs/proxies.md says what it buys).
     """
     metric = objective.metric
-    fewest = min(one.invalid for one in candidates)
-    whole = [one for one in candidates if one.invalid == fewest]
-    part = "validation"
-    if objective.kind == "rank":
+    part = "seen" if objective.kind == "rank" else "validation"
+    fewest = min(one.invalid(part) for one in candidates)
+    whole = [one for one in candidates if one.invalid(part) == fewest]
+    if part == "seen":
         by_size: dict[int, list[float]] = {}
         for one in whole:
             by_size.setdefault(one.dag.size, []).append(max(-1.0, one.metric(metric, "validation")))
         sizes = sorted(by_size, key=lambda size: (-np.mean(by_size[size]), size))[:CHOICE_SIZES]
-        whole, part = [one for one in whole if one.dag.size in sizes], "seen"
+        whole = [one for one in whole if one.dag.size in sizes]
     best = min(whole, key=lambda f: (-f.metric(metric, part), f.dag.size, *named(f.dag)))
     front: list[Finalist] = []
     record = -np.inf

@@ -46,6 +46,13 @@ def test_who_is_undefined_on_more_rows_loses_and_lifts_no_size():
     assert gaps in front  # by its training rows
 
 
+def test_rows_of_the_search_without_a_value_count_too():
+    gaps = finalist("a", 0.9, 0.9, 0.95)
+    gaps.reports["seen"]["invalid"] = 30
+    plain = finalist("b", 0.7, 0.7, 0.7)
+    assert choose([gaps, plain], OBJECTIVES["spearman"])[0] is plain
+
+
 def test_a_tie_goes_to_the_smaller_formula():
     one, two = finalist("a", 0.5, 0.6, 0.6), finalist("a + b", 0.5, 0.6, 0.6)
     assert choose([two, one], OBJECTIVES["spearman"])[0] is one

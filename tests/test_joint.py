@@ -21,10 +21,11 @@ from proxygraph.scores import Scores
 from proxygraph.table import StatTable
 
 
-def make(name: str, n: int = 30, columns: str = "abc", seed: int = 0, sign: float = 1.0) -> Problem:
+def make(name: str, n: int = 30, columns: str = "abc", seed: int = 0, also: str = "a") -> Problem:
+    """A problem whose target grows with a, and as much with another column."""
     rng = np.random.default_rng(seed)
     values = {column: rng.uniform(1, 2, n) for column in columns}
-    target = sign * values["a"] + 0.3 * rng.normal(size=n)
+    target = values["a"] + values[also] + 0.1 * rng.normal(size=n)
     rows = [str(i) for i in range(n)]
     return Problem(name, StatTable.from_columns(rows, values), target, "y", tuple(rows), "spearman")
 
@@ -112,23 +113,39 @@ def test_the_numbers_of_every_problem_are_reported():
 
 
 def test_a_search_over_two_problems(tmp_path):
-    # b decides in one of them alone, a in both
-    make("one").save(tmp_path / "one.safetensors")
-    make("two", n=40, seed=1).save(tmp_path / "two.safetensors")
+    # a alone is good on both; b, or a + b, on one of them only
+    make("one", n=60, also="b").save(tmp_path / "one.safetensors")
+    make("two", n=60, seed=1, also="c").save(tmp_path / "two.safetensors")
     out = tmp_path / "run"
+    numbers = {"generations": 6, "population": 60, "threads": 1, "quiet": True}
     evolve(
-        str(tmp_path / "one.safetensors"),
-        [str(tmp_path / "two.safetensors")],
-        generations=3,
-        population=40,
-        threads=1,
-        out=out,
-        quiet=True,
+        str(tmp_path / "one.safetensors"), [str(tmp_path / "two.safetensors")], out=out, max_size=3, **numbers
     )
     result = json.loads((out / "result.json").read_text())
     assert result["problem"]["name"] == "one+two"
-    assert result["problem"]["rows"] == {"train": 35, "validation": 17, "test": 18}
+    assert result["problem"]["rows"] == {"train": 60, "validation": 30, "test": 30}
     assert result["objective"] == "least:spearman"
     best = result["best"]["test"]
     assert best["worst"] == min(best["spearman in one"], best["spearman in two"]) > 0.3
+    assert "a" in result["best"]["infix"]
     assert read_run(out).metric == "worst"
+
+
+@pytest.mark.parametrize(
+    ("other", "match"),
+    [
+        (make("small", n=10, seed=1), "problem 'small' has 2 validation rows of this split"),
+        (make("flat", n=40, seed=1), "is 1.0 on all 10 validation rows of this split of problem 'flat'"),
+    ],
+)
+def test_a_problem_that_could_not_choose_is_refused_before_anything_is_written(tmp_path, other, match):
+    if other.name == "flat":
+        target = other.target.copy()
+        target[other.split(0).validation] = 1.0
+        other = Problem("flat", other.table, target, "y", other.groups, "spearman")
+    make("one").save(tmp_path / "one.safetensors")
+    other.save(tmp_path / f"{other.name}.safetensors")
+    sources = str(tmp_path / "one.safetensors"), [str(tmp_path / f"{other.name}.safetensors")]
+    with pytest.raises(ConfigError, match=match):
+        evolve(*sources, generations=1, population=40, threads=1, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()

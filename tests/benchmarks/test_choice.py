@@ -1,11 +1,13 @@
 """The rules of choice that are compared, and what they are given."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import choice
+from proxygraph.errors import ConfigError
 from proxygraph.evolve import evolve
 from proxygraph.problem import Problem
 from proxygraph.table import StatTable
@@ -40,6 +42,24 @@ def test_runs_of_the_same_settings_are_averaged(tmp_path: Path) -> None:
     by_name = {row["engine"]: row for row in rows}
     assert {(row["labels"], row["runs"]) for row in rows} == {(30, 2)}
     assert max(row["mean"] for row in rows) == by_name["best on test"]["mean"] > 0.7
-    found = choice.hall(folders[0], Problem.load(tmp_path / "p.safetensors"))
-    assert found["train"].min() >= 0.0  # turned the right way round
-    assert found["seen"] == pytest.approx(found["seen"].clip(-1, 1))
+    other = Problem("p", table, -target, "y", table.rows, "spearman")
+    with pytest.raises(ConfigError, match="a run on other data than p"):
+        choice.hall(folders[0], other)
+
+
+def test_what_is_undefined_is_never_turned_into_the_best(tmp_path: Path) -> None:
+    # falls with the target on the training rows, constant on the others
+    rng = np.random.default_rng(0)
+    target = rng.permutation(40).astype(float)
+    plain = Problem("p", StatTable.from_columns(None, {"x": target}), target, "y", tuple(map(str, range(40))))
+    split = plain.split(0, 20, 10)
+    x = np.zeros(40)
+    x[split.train] = -target[split.train]
+    table = StatTable.from_columns(None, {"x": x})
+    problem = Problem("p", table, target, "y", plain.groups)
+    settings = {"seed": 0, "train": 20, "validation": 10, "data": problem.digest}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "hall_of_fame.csv").write_text("formula\nx\n")
+    found = choice.hall(tmp_path, problem)
+    assert found["train"] == pytest.approx([1.0])
+    assert found["validation"].tolist() == found["test"].tolist() == [-1.0]
