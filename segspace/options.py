@@ -70,17 +70,20 @@ Data = Annotated[
         autocompletion=completing(_data_sets),
     ),
 ]
-Size = Annotated[
-    str,
-    typer.Option(metavar="HxW", help="Height and width of the pictures, in pixels.", rich_help_panel=DATA),
-]
+_SIZE: Final = typer.Option(
+    metavar="HxW", help="Height and width of the pictures, in pixels.", rich_help_panel=DATA
+)
+Size = Annotated[str, _SIZE]
+SizeIfGiven = Annotated[str | None, _SIZE]
 Crop = Annotated[
     str,
     typer.Option(
         metavar="HxW", help="What a network sees in training; by default --size.", rich_help_panel=DATA
     ),
 ]
-Classes = Annotated[int, typer.Option(min=1, metavar="N", help="Number of classes.", rich_help_panel=DATA)]
+_CLASSES: Final = typer.Option(min=1, metavar="N", help="Number of classes.", rich_help_panel=DATA)
+Classes = Annotated[int, _CLASSES]
+ClassesIfGiven = Annotated[int | None, _CLASSES]
 Split = Annotated[
     str,
     typer.Option(
@@ -115,17 +118,20 @@ Proxy = Annotated[
         autocompletion=completing(_proxies),
     ),
 ]
-Runtime = Annotated[
-    str,
-    typer.Option(
-        metavar="RUNTIME",
-        help="What runs the network: eager, onnxruntime, openvino, compile (torch.compile) or cuda.",
-        rich_help_panel=MEASURING,
-        autocompletion=completing(lambda: RUNTIMES),
-    ),
-]
-RunThreads = Annotated[int, typer.Option(metavar="N", help="Threads of one run.", rich_help_panel=MEASURING)]
-RunBatch = Annotated[int, typer.Option(min=1, metavar="N", help="Images per run.", rich_help_panel=MEASURING)]
+_RUNTIME: Final = typer.Option(
+    metavar="RUNTIME",
+    help="What runs the network: eager, onnxruntime, openvino, compile (torch.compile) or cuda.",
+    rich_help_panel=MEASURING,
+    autocompletion=completing(lambda: RUNTIMES),
+)
+Runtime = Annotated[str, _RUNTIME]
+RuntimeIfGiven = Annotated[str | None, _RUNTIME]
+_RUN_THREADS: Final = typer.Option(metavar="N", help="Threads of one run.", rich_help_panel=MEASURING)
+RunThreads = Annotated[int, _RUN_THREADS]
+RunThreadsIfGiven = Annotated[int | None, _RUN_THREADS]
+_RUN_BATCH: Final = typer.Option(min=1, metavar="N", help="Images per run.", rich_help_panel=MEASURING)
+RunBatch = Annotated[int, _RUN_BATCH]
+RunBatchIfGiven = Annotated[int | None, _RUN_BATCH]
 Rounds = Annotated[
     int,
     typer.Option(min=2, metavar="N", help="Turns of everything that is measured.", rich_help_panel=MEASURING),

@@ -13,20 +13,23 @@ import typer
 from proxygraph.command import completing, console, next_steps, reporting, run_command
 from proxygraph.errors import ConfigError
 from segspace.options import (
-    DATA,
     FILES,
     MEASURING,
     NETWORKS,
-    RUNTIMES,
     BusyOk,
     Classes,
+    ClassesIfGiven,
     LatencyTableFile,
     MeasureMissing,
     Rounds,
     RunBatch,
+    RunBatchIfGiven,
     RunThreads,
+    RunThreadsIfGiven,
     Runtime,
+    RuntimeIfGiven,
     Size,
+    SizeIfGiven,
     SpaceName,
     Statistic,
     preset_of,
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from segspace.rtseg.arch import Arch
 
 DEFAULT_TABLE = Path("latency.json")
-_USUAL = "by default that of --study, or"
 
 Table = LatencyTableFile
 Seed = Annotated[
@@ -318,40 +320,18 @@ def measure(
         int,
         typer.Option(min=0, metavar="N", help="Seed of weights and of the order.", rich_help_panel=NETWORKS),
     ] = 0,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxW",
-            help=f"Height and width of the pictures, in pixels; {_USUAL} 120x160.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    classes: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help=f"Number of classes; {_USUAL} 11.", rich_help_panel=DATA),
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUNTIME",
-            help=f"What runs the network: eager, onnxruntime, openvino, compile or cuda; {_USUAL} eager.",
-            rich_help_panel=MEASURING,
-            autocompletion=completing(lambda: RUNTIMES),
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(metavar="N", help=f"Threads of one run; {_USUAL} 1.", rich_help_panel=MEASURING),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help=f"Images per run; {_USUAL} 1.", rich_help_panel=MEASURING),
-    ] = None,
+    size: SizeIfGiven = None,
+    classes: ClassesIfGiven = None,
+    runtime: RuntimeIfGiven = None,
+    threads: RunThreadsIfGiven = None,
+    batch: RunBatchIfGiven = None,
     rounds: Rounds = 50,
     busy_ok: BusyOk = False,
     json: Json = None,
 ) -> None:
     """Measure whole networks that take turns: ms, images per second, parameters, multiply-accumulates.
+
+    In the setting of --study, else by default eager, 1 thread, batches of 1, 120x160 and 11 classes.
 
     Example: python -m segspace.latency measure --study runs/search
 
