@@ -59,6 +59,8 @@ class Trained:
         Empty if the network was trained, but not evaluated.
     data : str
         What it was trained on, as text; empty if that is not known.
+    run : Path or None
+        Folder of the training, or a checkpoint; None if it is not known, or not there any more.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class Trained:
     palette: Mapping[str, RGB]
     pictures: tuple[Seen, ...]
     data: str
+    run: Path | None
 
 
 def read_trained(path: Path) -> Trained:
@@ -85,13 +88,12 @@ def read_trained(path: Path) -> Trained:
     """
     if not path.is_dir():
         raise ConfigError(f"--trained {path}: no such folder")
-    data = ""
     if (path / "evaluation.json").is_file():
-        folder, name = path, "evaluation.json"
+        folder, name, run = path, "evaluation.json", _run_of(path)
     else:
         if not (path / "config.json").is_file():
             raise ConfigError(f"--trained {path}: neither a run of segspace.train nor of segspace.evaluate")
-        data = str(RunFolder(path).read("config.json").get("data", ""))
+        run = path
         splits = [path / f"evaluation-{split}" for split in ("val", "test", "train")]
         evaluated = [one for one in splits if (one / "evaluation.json").is_file()]
         folder, name = (evaluated[0], "evaluation.json") if evaluated else (path, "result.json")
@@ -113,10 +115,28 @@ def read_trained(path: Path) -> Trained:
             {str(k): _share(v) for k, v in found["class_iou"].items()},
             {str(k): _rgb(v) for k, v in found.get("palette", {}).items()},
             tuple(_seen(one) for one in _spread(sorted(folder.glob("prediction-*.png")))),
-            data,
+            _data(run),
+            run,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{folder / name}: damaged or of another version ({error!r})") from None
+
+
+def _run_of(evaluation: Path) -> Path | None:
+    """Return the run or checkpoint that was judged, None if it is gone and not around the evaluation."""
+    judged = RunFolder(evaluation).read("evaluation.json").get("checkpoint")
+    places = [] if judged is None else [Path(str(judged))]
+    if evaluation.name.startswith("evaluation-") and (evaluation.parent / "config.json").is_file():
+        places.insert(0, evaluation.parent)  # the run may have been moved
+    return next((one for one in places if one.exists()), None)
+
+
+def _data(run: Path | None) -> str:
+    """Return what a run was trained on, empty if that is not known."""
+    folder = run if run is None or run.is_dir() else run.parent
+    if folder is None or not (folder / "config.json").is_file():
+        return ""
+    return str(RunFolder(folder).read("config.json").get("data", ""))
 
 
 def _share(value: Any) -> float | None:

@@ -53,7 +53,7 @@ class Network:
 def study_page(results: Results, measured: Measured | None, trained: Sequence[Trained]) -> str:
     """Return the page of a search."""
     networks = _networks(results, measured, trained)
-    shown = [_network(one, results) for one in networks]
+    shown = [_network(one, results, f"runs/found-{k}") for k, one in enumerate(networks, start=1)]
     ids = {one.arch: one.id for one in networks}
     rows = _thinned([one for one in results.candidates if one.score is not None])
     proxy, formula = _proxy(results)
@@ -115,8 +115,8 @@ def _networks(results: Results, measured: Measured | None, trained: Sequence[Tra
     ]
 
 
-def _network(one: Network, results: Results) -> dict[str, Any]:
-    """Return what the page shows of one network."""
+def _network(one: Network, results: Results, out: str) -> dict[str, Any]:
+    """Return what the page shows of one network, which is trained into the folder `out`."""
     found = one.candidate
     facts = []
     if found is not None:
@@ -141,9 +141,8 @@ def _network(one: Network, results: Results) -> dict[str, Any]:
         "miou": ", ".join(f"{run.miou:.1f}" for run in one.trained) or "–",
         "copies": {
             "text": one.arch,
-            "command to train": _train_command(results, one.arch),
-            "command to export": f"python -m segspace.export runs/found --size {_size(results)} "
-            "--onnx runs/found/network.onnx",
+            "command to train": _train_command(results, one.arch, out),
+            **_export_command(one.trained, results),
         },
         "drawn": drawn(one.arch, results),
         "trained": [seen(run) for run in one.trained],
@@ -368,10 +367,21 @@ def _count_shown(n: int, results: Results) -> str:
     )
 
 
-def _train_command(results: Results, arch: str = "ARCH") -> str:
+def _train_command(results: Results, arch: str = "ARCH", out: str = "runs/found") -> str:
     data = str(results.result["settings"].get("data", ""))
     given = f" --data {shlex.quote(data)}" if ":" in data else ""
-    return f"python -m segspace.train {shlex.quote(arch)}{given} --size {_size(results)} --out runs/found"
+    return f"python -m segspace.train {shlex.quote(arch)}{given} --size {_size(results)} --out {out}"
+
+
+def _export_command(trained: Sequence[Trained], results: Results) -> dict[str, str]:
+    """Return the command that exports a trained network; none if it is not known where the training lies."""
+    runs = [one.run for one in trained if one.run is not None]
+    if not runs:
+        return {}
+    folder = runs[0] if runs[0].is_dir() else runs[0].parent
+    run, onnx = shlex.quote(str(runs[0])), shlex.quote(str(folder / "network.onnx"))
+    command = f"python -m segspace.export {run} --size {_size(results)} --onnx {onnx}"
+    return {"command to export": command}
 
 
 def _path(results: Results) -> str:

@@ -115,6 +115,40 @@ def test_every_network_of_the_front_is_drawn_whole(studies, tmp_path):
     assert best == [f"r0-n{len(results.front) - 1}"]
 
 
+def copies_of(html):
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])
+
+
+def test_every_network_has_a_folder_of_its_own_and_is_exported_from_where_it_was_trained(studies, tmp_path):
+    front = read_results(studies / "full").front
+    html, parsed = written(studies / "full", tmp_path, trained=[studies / "found", studies / "enet"])
+    copies = copies_of(html)
+    outs = [one["command to train"].partition(" --out ")[2] for one in copies.values()]
+    assert outs == [f"runs/found-{k}" for k in range(1, len(front) + 2)]
+    exports = {id: one["command to export"] for id, one in copies.items() if "command to export" in one}
+    assert exports == {
+        f"r0-n{len(front) - 1 + k}": f"python -m segspace.export {run} --size 64x96 --onnx {run}/network.onnx"
+        for k, run in enumerate((studies / "found", studies / "enet"))
+    }
+    buttons = [a["data-of"] for a in parsed.all("button") if a.get("data-copy") == "command to export"]
+    assert buttons == list(exports)
+
+
+def test_an_evaluation_names_the_training_it_is_of(studies, tmp_path):
+    run = make_trained(tmp_path / "run", "enet")
+    found = json.loads((run / "evaluation-val/evaluation.json").read_text(encoding="utf-8"))
+
+    def exported(folder, checkpoint):
+        (folder / "evaluation.json").write_text(json.dumps(found | {"checkpoint": checkpoint}))
+        html, _ = written(studies / "full", tmp_path, trained=[folder])
+        return [*copies_of(html).values()][-1].get("command to export", "").split(" ")[3:4]
+
+    assert exported(run / "evaluation-val", "moved/since") == [str(run)]
+    shutil.copytree(run / "evaluation-val", tmp_path / "apart")
+    assert exported(tmp_path / "apart", str(run)) == [str(run)]
+    assert exported(tmp_path / "apart", "not/there") == []
+
+
 def test_dots_of_candidates_are_in_the_order_of_their_table(studies, tmp_path):
     html, _ = written(studies / "full", tmp_path)
     scored = [one for one in read_results(studies / "full").candidates if one.score is not None]
