@@ -73,10 +73,16 @@ def seen(run: Trained) -> dict[str, Any]:
         "path": str(run.path),
         "miou": f"{run.miou:.2f}",
         "protocol": run.protocol,
+        "unfinished": unfinished(run),
         "pictures": run.pictures,
         "key": [(swatch(run.palette[name]), name) for name in there if name in run.palette],
         "evaluate": f"python -m segspace.evaluate {shlex.quote(str(run.path))} --data {shlex.quote(data)}",
     }
+
+
+def unfinished(run: Trained) -> str:
+    """Say that a network was judged before its training ended; nothing if it was not."""
+    return "" if run.unfinished is None else "after step {:,} of {:,}".format(*run.unfinished)
 
 
 def swatch(colour: RGB) -> Markup:

@@ -24,7 +24,7 @@ from proxygraph.zoo import ZOO
 from segspace.latency.table import Record
 from segspace.report.figures import Dot, agreement_figure, front_figure, score_text
 from segspace.report.measured import Measured
-from segspace.report.networks import drawn, seen, table_of_classes
+from segspace.report.networks import drawn, seen, table_of_classes, unfinished
 from segspace.report.trained import Trained
 from segspace.search.results import Results
 from segspace.search.study import Candidate
@@ -128,7 +128,9 @@ def _network(one: Network, results: Results, out: str) -> dict[str, Any]:
         ]
     if one.record is not None:
         facts.insert(1, ("measured, 10th to 90th percentile", _spread(one.record)))
-    facts += [("mIoU, trained", f"{run.miou:.1f} %") for run in one.trained]
+    for run in one.trained:
+        when = unfinished(run)
+        facts.append((f"mIoU, {when}" if when else "mIoU, trained", f"{run.miou:.1f} %"))
     return {
         "id": one.id,
         "arch": one.arch,
@@ -138,7 +140,7 @@ def _network(one: Network, results: Results, out: str) -> dict[str, Any]:
         "latency": "–" if found is None else _ms(found.cost),
         "score": score_text(None if found is None else found.score),
         "macs": "–" if found is None else f"{found.macs / 1e6:,.1f}",
-        "miou": ", ".join(f"{run.miou:.1f}" for run in one.trained) or "–",
+        "miou": ", ".join(_miou(run) for run in one.trained) or "–",
         "copies": {
             "text": one.arch,
             "command to train": _train_command(results, one.arch, out),
@@ -223,7 +225,7 @@ def _trained_table(networks: Sequence[Network]) -> list[dict[str, Any]]:
             "accuracy": f"{run.accuracy:.2f}",
             "latency": "–" if one.candidate is None else _ms(one.candidate.cost),
             "measured": "–" if one.record is None else _ms(one.record.p10),
-            "protocol": run.protocol,
+            "unfinished": unfinished(run),
         }
         for one in networks
         for run in one.trained
@@ -394,6 +396,10 @@ def _size(results: Results) -> str:
 
 def _ms(value: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.2f}"
+
+
+def _miou(run: Trained) -> str:
+    return f"{run.miou:.1f}" + (f" ({unfinished(run)})" if run.unfinished else "")
 
 
 def _spread(record: Record) -> str:

@@ -149,6 +149,38 @@ def test_an_evaluation_names_the_training_it_is_of(studies, tmp_path):
     assert exported(tmp_path / "apart", "not/there") == []
 
 
+def stepped(run, split, step, miou):
+    """Judge a run on a split at a step."""
+    folder = run / f"evaluation-{split}"
+    folder.mkdir(exist_ok=True)
+    found = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    found |= {"miou": miou, "checkpoint": str(run), "step": step}
+    (folder / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def test_an_evaluation_before_the_end_of_training_says_so_and_hides_no_result(studies, tmp_path):
+    run = make_trained(tmp_path / "run", "enet", pictures=0)
+
+    def told():
+        html, _ = written(studies / "full", tmp_path, trained=[run])
+        return re.search(r"<h4[^>]*>Trained: mIoU ([^(]+) \(", html)[1], html
+
+    stepped(run, "val", [1, 20], 10.5)
+    assert told()[0] == "45.25 %"  # result.json is newer
+    stepped(run, "test", [20, 20], 46.5)
+    assert told()[0] == "46.50 %"
+    stepped(run, "test", [7, 20], 12.5)
+    (run / "result.json").rename(tmp_path / "result.json")
+    words, html = told()
+    assert words == "12.50 % after step 7 of 20"
+    assert f"<td>{run}, after step 7 of 20</td>" in html
+    assert "<dt>mIoU, after step 7 of 20</dt>" in html
+    (tmp_path / "result.json").rename(run / "result.json")
+    stepped(run, "test", "no step", 12.5)
+    with pytest.raises(ConfigError, match="damaged"):
+        told()
+
+
 def test_dots_of_candidates_are_in_the_order_of_their_table(studies, tmp_path):
     html, _ = written(studies / "full", tmp_path)
     scored = [one for one in read_results(studies / "full").candidates if one.score is not None]
@@ -263,6 +295,13 @@ def test_an_evaluation_kept_elsewhere_and_names_that_are_text(studies, tmp_path)
         ),
         (lambda f: shutil.rmtree(f / "t"), "no such folder"),
         (lambda f: (f / "t/config.json").unlink(), "neither a run of segspace.train"),
+        (  # a supernet, a run of evolve
+            lambda f: (f / "t/config.json").write_text('{"command": "oneshot train", "preset": "tiny"}'),
+            "neither a run of segspace.train",
+        ),
+        (lambda f: (shutil.rmtree(f / "t"), (f / "t").touch()), "t: is a file"),
+        (lambda f: (shutil.rmtree(f / "s"), (f / "s").touch()), "s: is a file"),
+        (lambda f: (f / "t/result.json").replace(f / "t/evaluation-val/../x"), "not finished"),
         (lambda f: (f / "t/evaluation-val/evaluation.json").write_text("{}"), "damaged"),
         (
             lambda f: (f / "t/evaluation-val/prediction-scene-0.png").write_text("x"),
