@@ -268,7 +268,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("classes", str(results.classes)),
         ("latency of", where),
         ("budget", "none" if results.budget is None else f"{results.budget:g} ms"),
-        ("networks scored", f"{len(results.candidates):,}"),
+        ("networks scored", f"{_n_scored(results):,}"),
         ("on the front", f"{len(results.front):,}"),
         ("sampler", str(found["settings"]["sampler"])),
         ("seed", str(found["settings"]["seed"])),
@@ -276,12 +276,17 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return [(label, value) for label, value in facts if value]
 
 
+def _n_scored(results: Results) -> int:
+    """Return how many networks have a score: a proxy may have no finite value."""
+    return sum(one.score is not None for one in results.candidates)
+
+
 def _counts(results: Results) -> list[tuple[str, str, str]]:
     """Return what became of the networks that were proposed: what, how many, what that means."""
     counts = {name: int(results.result["counts"][name]) for name in _MEANINGS}
     proposed = sum(counts.values())
     rows = [("proposed", f"{proposed:,}", "drawn by the sampler")]
-    scored = counts["candidates"] - int(results.result["counts"]["invalid"])
+    scored = _n_scored(results)
     rows.append(("scored", f"{scored:,}", "have a score, and a predicted latency within the budget"))
     rows.append(("invalid", f"{counts['candidates'] - scored:,}", "the proxy has no finite value"))
     rows += [
@@ -315,7 +320,7 @@ def _progress(results: Results, proxy: str) -> Markup | str:
     return line_plot(
         [k for k, _ in points],
         {"best": [v for _, v in points]},
-        x_label="networks scored",
+        x_label="networks, with a score or without",
         y_label=f"best score by {proxy}",
         name="Best score over the networks in their order; the numbers are in the table of candidates",
         steps=True,
@@ -363,7 +368,7 @@ def _thinned(found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _count_shown(n: int, results: Results) -> str:
-    total = sum(one.score is not None for one in results.candidates)
+    total = _n_scored(results)
     return (
         f"all {total:,} networks with a score" if n == total else f"{n:,} of {total:,} networks with a score"
     )

@@ -232,6 +232,8 @@ def test_counts_add_up(studies, tmp_path):
         "unmeasured": "33",
     }
     assert "2 without a score: the score is nan" in html
+    facts = dict(re.findall(r"<div><dt>([^<]+)</dt><dd>([^<]+)</dd></div>", html.split('class="choose"')[0]))
+    assert facts["networks scored"] == counts["scored"]
 
 
 def test_predictions_are_compared_with_the_10th_percentile(studies, tmp_path):
