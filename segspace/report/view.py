@@ -24,7 +24,7 @@ from proxygraph.zoo import ZOO
 from segspace.latency.table import Record
 from segspace.report.figures import Dot, agreement_figure, front_figure, score_text
 from segspace.report.measured import Measured
-from segspace.report.networks import drawn, seen, table_of_classes, unfinished
+from segspace.report.networks import drawn, other_size, seen, table_of_classes, unfinished
 from segspace.report.trained import Trained
 from segspace.search.results import Results
 from segspace.search.study import Candidate
@@ -80,7 +80,7 @@ def study_page(results: Results, measured: Measured | None, trained: Sequence[Tr
         infix=results.result["proxy"]["infix"],
         agreement=_agreement(results, measured, networks),
         measure_command=f"python -m segspace.latency measure --study {_path(results)}",
-        trained_table=_trained_table(networks),
+        trained_table=_trained_table(networks, results),
         class_table=table_of_classes([(one.arch, run) for one in networks for run in one.trained]),
         train_command=_train_command(results),
         report_command=f"python -m segspace.report {_path(results)} --trained RUN",
@@ -147,7 +147,7 @@ def _network(one: Network, results: Results, out: str) -> dict[str, Any]:
             **_export_command(one.trained, results),
         },
         "drawn": drawn(one.arch, results),
-        "trained": [seen(run) for run in one.trained],
+        "trained": [seen(run, results) for run in one.trained],
     }
 
 
@@ -215,7 +215,7 @@ def _error_sentence(pairs: Sequence[tuple[float, float]]) -> str:
     return f"{text}, by {errors.max():.1f} % at most; Kendall's τ of the order is {number(tau, 2)}."
 
 
-def _trained_table(networks: Sequence[Network]) -> list[dict[str, Any]]:
+def _trained_table(networks: Sequence[Network], results: Results) -> list[dict[str, Any]]:
     return [
         {
             "id": one.id,
@@ -225,7 +225,7 @@ def _trained_table(networks: Sequence[Network]) -> list[dict[str, Any]]:
             "accuracy": f"{run.accuracy:.2f}",
             "latency": "–" if one.candidate is None else _ms(one.candidate.cost),
             "measured": "–" if one.record is None else _ms(one.record.p10),
-            "unfinished": unfinished(run),
+            "about": [words for words in (unfinished(run), other_size(run, results)) if words],
         }
         for one in networks
         for run in one.trained

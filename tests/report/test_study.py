@@ -181,6 +181,31 @@ def test_an_evaluation_before_the_end_of_training_says_so_and_hides_no_result(st
         told()
 
 
+def test_a_size_that_is_not_that_of_the_search_is_said(studies, tmp_path):
+    run = make_trained(tmp_path / "run", "enet", pictures=0)
+    assert "seen at" not in written(studies / "full", tmp_path, trained=[run])[0]
+    resized(run / "result.json")
+    html, _ = written(studies / "full", tmp_path, trained=[run])
+    assert f"<td>{run}, seen at 32×48</td>" in html
+    assert "2 pictures; seen at 32×48, latency is of another size</p>" in html
+
+
+def test_the_command_that_makes_pictures_names_the_run_and_not_the_evaluation(studies, tmp_path):
+    run = make_trained(tmp_path / "run", "enet", pictures=0)
+    stepped(run, "val", [20, 20], 46.5)
+
+    def command(folder):
+        html, _ = written(studies / "full", tmp_path, trained=[folder])
+        assert "Example predictions are not there" in html
+        return re.findall(r"segspace.evaluate ([^<]+)</code>", html)
+
+    assert command(run / "evaluation-val") == [f"{run} --data streetscenes:64x96"]
+    shutil.copytree(run / "evaluation-val", tmp_path / "apart")
+    assert command(tmp_path / "apart") == [f"{run} --data streetscenes:64x96"]
+    shutil.rmtree(run)
+    assert command(tmp_path / "apart") == []
+
+
 def test_dots_of_candidates_are_in_the_order_of_their_table(studies, tmp_path):
     html, _ = written(studies / "full", tmp_path)
     scored = [one for one in read_results(studies / "full").candidates if one.score is not None]
