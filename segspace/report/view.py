@@ -212,7 +212,8 @@ def _error_sentence(pairs: Sequence[tuple[float, float]]) -> str:
     if len(pairs) < 3:
         return f"{text}."
     tau = rank_report(Scores.of(predicted.tolist()), measured).tau_b
-    return f"{text}, by {errors.max():.1f} % at most; Kendall's τ of the order is {number(tau, 2)}."
+    order = "" if tau is None else f"; Kendall's τ of the order is {number(tau, 2)}"  # None: all are equal
+    return f"{text}, by {errors.max():.1f} % at most{order}."
 
 
 def _trained_table(networks: Sequence[Network], results: Results) -> list[dict[str, Any]]:

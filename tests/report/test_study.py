@@ -88,6 +88,9 @@ def test_names_and_references(page):
 
 def test_screen_readers_find_their_way(page):
     check_for_screen_readers(page[1])
+    # all networks are on the page without scripts: regions need names that tell them apart
+    names = [a["aria-label"] for _, a in page[1].elements if a.get("role") == "region"]
+    assert len(names) == len(set(names))
     assert all(a["alt"] for a in page[1].all("img"))
 
 
@@ -271,6 +274,12 @@ def test_predictions_are_compared_with_the_10th_percentile(studies, tmp_path):
     assert section.count('class="pick"') == n
     assert section.count("−20.0</td>") == n
     assert ">enet</th>" in section
+
+    equal = make_measured(
+        tmp_path / "e.json", {one.arch: 2.0 for one in read_results(studies / "full").front}
+    )
+    html, _ = written(studies / "full", tmp_path, measured=equal)
+    assert re.search(r"on average, by [\d.]+ % at most\.</p>", html)
 
     other = make_measured(tmp_path / "m.json", {"enet": 1.0}, device="another")
     html, _ = written(studies / "full", tmp_path, measured=other)
