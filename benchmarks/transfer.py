@@ -1,7 +1,8 @@
 """Do formulas hold on networks of another kind? Every problem in turn is left out of a search on the others.
 
-A search takes the worst of its problems (``evolve --also``), sees half of each, and its winner is judged,
-unchanged, on all networks of the problem left out; the last search has all problems and is judged on its
+A search takes the worst of its problems (``evolve --also``); it sees half of each and its choice another
+quarter (of the main problem 300 networks in all). Its winner is judged, unchanged, on all networks of the
+problem left out; the last search has all problems and is judged on its
 test rows. Beside it, unchanged too: the hand-made proxies, each with its published sign, and the formulas of
 the protocol (``discover``), which saw labels of one problem only.
 """
@@ -51,7 +52,7 @@ def rows(options: argparse.Namespace, report: Report) -> list[Row]:
             for seed in (options.seeds or ([0] if options.quick else discovery.SEEDS))
         ]
         if left is None:
-            found += [_tested_row(runs, names, name) for name in names]
+            found += [_tested_row(runs, names, problems[name][0]) for name in names]
         else:
             found += _unseen_rows(runs, names, problems[left][0])
     return found + _protocol_rows(options, {name: problem for name, (problem, _) in problems.items()})
@@ -71,13 +72,17 @@ def _run(
     if not (out / "result.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         command = ["--seed", str(seed), "--evaluations", str(evaluations), "--threads", str(options.threads)]
-        if problems[names[0]][0].table.n_rows > 2 * LABELS:
-            train, validation = discovery.shares(LABELS)
-            command += ["--train", str(train), "--validation", str(validation)]
+        if shares := _shares(problems[names[0]][0]):
+            command += ["--train", str(shares[0]), "--validation", str(shares[1])]
         for name in names[1:]:
             command += ["--also", problems[name][1]]
         discovery.searched(problems[names[0]][1], command, out)
     return discovery.read(out / "result.json") | {"seed": seed}
+
+
+def _shares(problem: Problem) -> tuple[int, ...]:
+    """Return how many rows of a main problem train and choose; nothing: the default."""
+    return discovery.shares(LABELS) if problem.table.n_rows > 2 * LABELS else ()
 
 
 def _row(name: str, values: Sequence[float | None], n_rows: int, unit: str, **about: Any) -> Row:
@@ -94,13 +99,15 @@ def _row(name: str, values: Sequence[float | None], n_rows: int, unit: str, **ab
     )
 
 
-def _tested_row(runs: Sequence[dict[str, Any]], names: Sequence[str], name: str) -> Row:
+def _tested_row(runs: Sequence[dict[str, Any]], names: Sequence[str], problem: Problem) -> Row:
     """Return how the formulas of a search on all problems do on the test rows of one."""
+    name = problem.name
     key = f"spearman in {name}" if len(names) > 1 else "spearman"
+    split = problem.split(runs[0]["seed"], *_shares(problem) if name == names[0] else ())
     return _row(
         "formula",
         [run["best"]["test"][key] for run in runs],
-        runs[0]["problem"]["rows"]["test"],
+        len(split.test),
         UNIT_TEST,
         problem=name,
         searched_on=list(names),
@@ -128,6 +135,7 @@ def _unseen_rows(runs: Sequence[dict[str, Any]], names: Sequence[str], problem: 
 def _protocol_rows(options: argparse.Namespace, problems: Mapping[str, Problem]) -> list[Row]:
     """Return how the formulas that the protocol found on one problem do on the others."""
     runs = discovery.newest(discovery.runs_of(Path(options.work) / options.variant))
+    runs = [run for run in runs if run["evaluations"] == discovery.EVALUATIONS]
     rows = []
     for labels in sorted({run["labels"] for run in runs}):
         same = [run for run in runs if run["labels"] == labels]

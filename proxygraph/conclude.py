@@ -143,7 +143,9 @@ def announce(screen: Console, result: dict[str, Any], best: Finalist, folder: Ru
     for name, value in result["best"]["test"].items():
         if " in " in name:  # of several problems, each by itself
             screen.print(
-                f"{name}: {'undefined' if value is None else f'{value:.3f}'} (test)", highlight=False
+                f"{name}: {'undefined' if value is None else f'{value:.3f}'} (test)",
+                markup=False,
+                highlight=False,
             )
     run = quote(str(folder.path))
     tabular = result["problem"]["tabular"]

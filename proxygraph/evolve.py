@@ -108,7 +108,8 @@ def evolve(
         tell = report if not quiet else _silent
         problem = load_problem(source, target, tell)
         if also:
-            problem = joint([problem, *(load_problem(other, target, tell) for other in also)])
+            others = [load_problem(other, target, tell) for other in also]
+            problem = joint([problem, *others], judge.name if judge else None)
     judge = judge or find_objective(problem.objective)
     if isinstance(problem, JointProblem):
         judge = Several(judge, problem.parts)

@@ -63,13 +63,15 @@ class JointProblem(Problem):
         raise ConfigError(f"{path}: a file holds one problem; save {', '.join(m.name for m in self.members)}")
 
 
-def joint(problems: Sequence[Problem]) -> JointProblem:
+def joint(problems: Sequence[Problem], objective: str | None = None) -> JointProblem:
     """Return several problems as one, with the leaves that all have.
 
     Parameters
     ----------
     problems : sequence of Problem
-        At least two, with different names, of the same objective and the same axes.
+        At least two, with different names, of the same axes.
+    objective : str, optional
+        The one of the whole; else that of the problems, which must be the same.
 
     Returns
     -------
@@ -84,10 +86,15 @@ def joint(problems: Sequence[Problem]) -> JointProblem:
     """
     names = [one.name for one in problems]
     if len(set(names)) < max(2, len(names)):
-        raise ConfigError(f"problems {', '.join(names)}: two or more of different names can be joined")
-    objectives = {one.objective for one in problems}
+        raise ConfigError(
+            f"problems {', '.join(names)}: two or more of different names can be joined; rename one file"
+        )
+    objectives = list(dict.fromkeys([objective] if objective else [one.objective for one in problems]))
     if len(objectives) > 1:
-        raise ConfigError(f"problems {', '.join(names)}: their objectives differ: {', '.join(objectives)}")
+        raise ConfigError(
+            f"problems {', '.join(names)}: their objectives differ: {', '.join(objectives)}; choose one for "
+            "all (--objective)"
+        )
     common = set.intersection(*(set(one.table.leaves) for one in problems))
     if not common:
         raise ConfigError(f"problems {', '.join(names)}: they have no column or statistic in common")
@@ -98,7 +105,7 @@ def joint(problems: Sequence[Problem]) -> JointProblem:
         np.concatenate([one.target for one in problems]),
         "+".join(dict.fromkeys(one.target_name for one in problems)),
         tuple(f"{one.name}:{group}" for one in problems for group in one.groups),
-        objectives.pop(),
+        objectives[0],
         members=tuple(problems),
     )
 

@@ -187,7 +187,7 @@ def register_leaf(leaf: Leaf, measure: Measure) -> Leaf:
     Notes
     -----
     The same row may be given again with another measure, as notebooks do; rows that `collect_many` keeps in a
-    cache are told apart by the source text of the measure, not by what it refers to.
+    cache are told apart by the measure's code and the values it holds, not by what the code names.
 
     Examples
     --------

@@ -21,6 +21,9 @@ FREE_ON_RESUME = frozenset(
 )
 """Settings that an interrupted run may be continued with: they do not change what is searched."""
 
+_LATER: Mapping[str, Any] = {"also": [], "validation": None}
+"""Settings that older runs do not have, and what those were run with."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -65,7 +68,8 @@ class RunFolder:
 
     def check_same(self, config: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if the stored settings differ from `config` where it matters."""
-        stored = self.read("config.json")
+        stored = {**_LATER, **self.read("config.json")}
+        config = {**_LATER, **config}
         for name in sorted((set(stored) | set(config)) - FREE_ON_RESUME):
             if stored.get(name) != config.get(name):
                 raise ConfigError(

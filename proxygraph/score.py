@@ -26,7 +26,7 @@ def score(
         str,
         typer.Argument(
             metavar="FORMULA",
-            help="Formula as text, name of a hand-made proxy, or folder of a run.",
+            help="Formula as text, name of a proxy of the zoo, or folder of a run.",
             autocompletion=completing(_proxies),
         ),
     ],

@@ -107,6 +107,31 @@ _ROWS = (
         "receptive", "receptive", "Luo et al. 2016, arXiv:1701.04128: effective receptive field, as a share"
     ),
     Proxy("n_layers", "n_layers", "number of layers"),
+    Proxy(
+        "found_micro",
+        "receptive + sum(stride * log(kernel) * min(cube(receptive), l2(g_std)))",
+        "proxygraph, docs/proxies.md: 400 labels of transnas101, best of three seeds on validation",
+        "For networks that are trained to the end. Unseen networks are those of the same space.",
+        ("transnas101",),
+        {"transnas101": 0.939},
+    ),
+    Proxy(
+        "found_short",
+        "-(sum(std(gv) * std(da)) / (macs_total * receptive))",
+        "proxygraph, docs/proxies.md: streetscenes and camvid, best of three seeds on validation",
+        "For networks that are trained briefly; those of transnas101 it does not rank (.005).",
+        ("streetscenes", "camvid"),
+        {"streetscenes": 0.837, "camvid": 0.615, "transnas101": 0.005},
+    ),
+    Proxy(
+        "found_joint",
+        "mean(log(max(log(expressivity / std(fisher)), min(expressivity, eff_rank - expressivity))))",
+        "proxygraph, docs/proxies.md: transnas101, streetscenes and camvid, best of three seeds on "
+        "validation",
+        "Undefined on networks without a path from input to output.",
+        ("transnas101", "streetscenes", "camvid"),
+        {"transnas101": 0.604, "streetscenes": 0.805, "camvid": 0.389},
+    ),
 )
 
 ZOO: Mapping[str, Proxy] = MappingProxyType({proxy.name: proxy for proxy in _ROWS})

@@ -124,6 +124,11 @@ def test_examples_are_commands(name: str) -> None:
             assert context.params
 
 
+def test_score_takes_every_proxy_of_the_zoo() -> None:  # those that were found are not made by hand
+    (formula,) = [param for param in COMMANDS["python -m proxygraph.score"].params if param.name == "formula"]
+    assert "name of a proxy of the zoo" in formula.help
+
+
 def test_one_name_one_meaning() -> None:
     said: dict[str, set[str]] = {}
     for command in COMMANDS.values():

@@ -1,18 +1,22 @@
 """Several problems as one."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from proxygraph.conclude import announce
 from proxygraph.errors import ConfigError
 from proxygraph.evolve import evolve
 from proxygraph.joint import joint
 from proxygraph.objective import Several, find_objective
 from proxygraph.problem import Problem
 from proxygraph.report.runs import read_run
+from proxygraph.run import RunFolder
 from proxygraph.scores import Scores
 from proxygraph.table import StatTable
 
@@ -50,7 +54,7 @@ def test_rows_targets_and_common_leaves():
 
 
 def test_what_cannot_be_joined(tmp_path):
-    with pytest.raises(ConfigError, match="two or more of different names"):
+    with pytest.raises(ConfigError, match="two or more of different names can be joined; rename one file"):
         joint([make("one"), make("one", seed=1)])
     with pytest.raises(ConfigError, match="two or more of different names"):
         joint([make("one")])
@@ -58,8 +62,9 @@ def test_what_cannot_be_joined(tmp_path):
         joint([make("one", columns="a"), _renamed(make("two", columns="a"))])
     r2 = make("two")
     other = Problem(r2.name, r2.table, r2.target, "y", r2.groups, "r2")
-    with pytest.raises(ConfigError, match="objectives differ"):
+    with pytest.raises(ConfigError, match="objectives differ: spearman, r2; choose one for all"):
         joint([make("one"), other])
+    assert joint([make("one"), other], "kendall").objective == "kendall"
     with pytest.raises(ConfigError, match="a file holds one problem; save one, two"):
         joint([make("one"), make("two")]).save(tmp_path / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -68,6 +73,32 @@ def test_what_cannot_be_joined(tmp_path):
 def _renamed(problem: Problem) -> Problem:
     table = StatTable.from_columns(list(problem.table.rows), {"z": problem.table.columns["a"]})
     return Problem(problem.name, table, problem.target, "y", problem.groups, problem.objective)
+
+
+def test_an_objective_that_is_given_is_that_of_all(tmp_path):
+    make("one").save(tmp_path / "one.safetensors")
+    two = make("two", seed=1)
+    Problem("two", two.table, two.target, "y", two.groups, "r2").save(tmp_path / "two.safetensors")
+    sources = str(tmp_path / "one.safetensors"), [str(tmp_path / "two.safetensors")]
+    given = {"generations": 1, "population": 20, "threads": 1, "out": tmp_path / "run", "quiet": True}
+    with pytest.raises(ConfigError, match="objectives differ"):
+        evolve(*sources, **given)
+    evolve(*sources, objective="spearman", **given)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["objective"] == "least:spearman"
+
+
+def test_names_of_problems_are_no_markup(tmp_path, monkeypatch):
+    monkeypatch.setattr("proxygraph.conclude.result_table", lambda result, metric: "")
+    screen = Console(file=io.StringIO(), width=200)
+    result = {
+        "best": {"test": {"r2 in a[bold]": 0.5, "r2 in [/b]": None}, "infix": "a", "latex": "a"},
+        "problem": {"tabular": True},
+        "search": {"evaluated": 1, "seconds": 1.0, "duplicates": {}},
+    }
+    announce(screen, result, None, RunFolder(tmp_path), "worst")
+    printed = screen.file.getvalue()
+    assert "r2 in a[bold]: 0.500 (test)" in printed
+    assert "r2 in [/b]: undefined (test)" in printed
 
 
 def test_the_numbers_of_every_problem_are_reported():

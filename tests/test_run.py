@@ -179,6 +179,12 @@ def test_resume_with_the_same_settings(folder: RunFolder):
     assert RunFolder.create(folder.path, changed, resume=True).read("config.json") == CONFIG
 
 
+def test_resume_of_a_run_older_than_a_setting(folder: RunFolder):
+    RunFolder.create(folder.path, CONFIG | {"also": [], "validation": None}, resume=True)
+    with pytest.raises(ConfigError, match=r"--resume with another also: it was \[\], now \['q'\]"):
+        RunFolder.create(folder.path, CONFIG | {"also": ["q"]}, resume=True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
+import pickle
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from proxygraph.errors import ConfigError
-from proxygraph.leaves import MEASURES, STATISTICS, Leaf, Measure, register_leaf
+from proxygraph.leaves import MEASURES, STATISTICS, Leaf, Measure, register_leaf, unregister_leaf
+from proxygraph.stats.identity import Untold, identity_text
 from proxygraph.stats.network import BACKBONE, collect
 from proxygraph.stats.request import (
     DEFINITIONS,
@@ -55,16 +56,31 @@ class _Settings:
         """Return what the rows depend on, as JSON can hold it."""
         found = {name: getattr(self, name) for name in ("leaves", "samples", "seed", "backbone", "device")}
         if self.own:  # not else: rows that were collected before there were any stay good
-            found["own"] = {leaf.name: [asdict(leaf), measure_text(measure)] for leaf, measure in self.own}
+            found["own"] = {leaf.name: [asdict(leaf), _told(leaf, measure)] for leaf, measure in self.own}
         return found
 
 
-def measure_text(measure: Measure) -> str:
-    """Return the source text of a measure, or its name where there is none."""
+def _told(leaf: Leaf, measure: Measure) -> str:
+    """Return the text of a measure; refuse one that a cache could take for another."""
     try:
-        return inspect.getsource(measure)
-    except (OSError, TypeError):
-        return getattr(measure, "__qualname__", type(measure).__qualname__)
+        return identity_text(measure)
+    except Untold as error:
+        raise ConfigError(
+            f"leaf {leaf.name!r}: a cache cannot tell its measure from another one: it holds a {error}; "
+            "leave out cache, or define the measure in a file, without it"
+        ) from error
+
+
+def _check_pickles(own: tuple[tuple[Leaf, Measure], ...]) -> None:
+    """Refuse a measure that cannot be sent to another process."""
+    for leaf, measure in own:
+        try:
+            pickle.dumps(measure)
+        except Exception as error:  # whatever a foreign class raises
+            raise ConfigError(
+                f"leaf {leaf.name!r}: its measure cannot be sent to other processes ({reason(error)}); "
+                "define it as a function at the top level of a file, or leave out executor"
+            ) from error
 
 
 def collect_many(
@@ -94,7 +110,8 @@ def collect_many(
         Folder: every finished row is stored there at once, and rows found there are not collected again. It
         holds one folder per combination of settings, batches and versions of torch and numpy, so that no row
         of another is taken; that an id means the same network, and a loss's name the same loss, is up to you.
-        Statistics of your own are told apart by row and source text of the measure.
+        Statistics of your own are told apart by their row and by the code of the measure with its defaults,
+        closure, and the arguments of a partial or state of an object; not by what the code names.
     executor : Executor, optional
         Where rows are collected; without it, here. Let each worker process use one thread and start fresh:
         ``ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=torch.set_num_threads,
@@ -106,7 +123,8 @@ def collect_many(
     ------
     ConfigError
         If an id repeats, the cache cannot be written, or a network cannot be built or collected: the message
-        names it. Rows finished before are in the cache; calling again goes on from there.
+        names it. Rows finished before are in the cache; calling again goes on from there. Also if a measure
+        of your own cannot be told from another one by the cache, or not be sent to the executor's processes.
     """
     listed = list(networks)
     ids = [row for row, _ in listed]
@@ -119,6 +137,8 @@ def collect_many(
     checked = checked_batches("collect_many", batches)
     names = tuple(sorted(wanted_leaves(leaves, len(checked))))
     own = tuple((STATISTICS[name], MEASURES[name]) for name in names if name in MEASURES)
+    if isinstance(executor, ProcessPoolExecutor):
+        _check_pickles(own)
     settings = _Settings(names, samples, seed, backbone, device, own)
     parts = None if cache is None else _Parts.of(Path(cache), settings, checked, loss)
     tables: dict[str, StatTable] = {}
@@ -179,7 +199,9 @@ def _one(
     batches: list[Batch], loss: Loss, settings: _Settings, row: str, build: Callable[[], nn.Module]
 ) -> StatTable:
     """Build and collect one network."""
-    for leaf, measure in settings.own:  # here may be another process
+    for leaf, measure in settings.own:  # here may be another process, which knows an older row
+        if leaf.name in MEASURES and STATISTICS[leaf.name] != leaf:
+            unregister_leaf(leaf.name)
         register_leaf(leaf, measure)
     try:
         model = build()

@@ -23,7 +23,9 @@ _GRADED: Final = frozenset({"backward", "second-order"})
 
 @dataclass(frozen=True, eq=False)
 class LayerView:
-    """A layer on the first batch, in train mode, as a measure sees it; tensors are copies without history.
+    """A layer on the first batch, in train mode, as a measure sees it.
+
+    Tensors are copies without history, each leaf's own: a measure may write over them.
 
     What the leaf's cost does not pay for is None: a "static" one is given the weight alone, a "forward" one
     input and output too, a "backward" one also gradients: of the loss where the leaf needs labels, else of
@@ -61,7 +63,7 @@ class NetworkView:
         In train mode, holding copies of parameters and buffers: a measure may change them. Gradients are on
         where the leaf's cost is "backward" or "second-order".
     batches : list of (inputs, targets)
-        All batches, on the network's device; targets are None unless the leaf needs labels.
+        Copies of all batches, on the network's device; targets are None unless the leaf needs labels.
     loss : callable or None
         None unless the leaf needs labels.
     """
@@ -128,7 +130,8 @@ class Own:
                 for name, p in self.subject.parameters.items()
             }
             shown = [
-                (self.subject.to_input(x), moved(y, device) if leaf.labels else None) for x, y in self.batches
+                (self.subject.to_input(x), moved(y, device, copy=True) if leaf.labels else None)
+                for x, y in self.batches
             ]
             with ExitStack() as stack:
                 stack.enter_context(torch.set_grad_enabled(graded))
@@ -145,7 +148,7 @@ class Own:
         reseed(self.subject.device, self.recorder.seed)
 
     def _forward(self, leaves: list[Leaf]) -> None:
-        """Show every layer as it runs: no more than one output is alive."""
+        """Show every layer as it runs: no more than one output and its copy are alive."""
 
         def ran(module: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             run = _Run(module, module.weight, _input(args, kwargs), _output(output))
@@ -213,7 +216,7 @@ class Own:
             return
         weight = run.weight.detach().clone()
         shown = {
-            key: None if each is None else each.detach()
+            key: None if each is None else each.detach().clone()
             for key, each in (seen | {"weight_grad": slope}).items()
         }
         value = self._measured(leaf, LayerView(name, run.layer, weight, **shown), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Sequence
+from copy import deepcopy
 from typing import Any, Final
 
 import torch
@@ -79,15 +80,15 @@ def check_settings(samples: int | None, backbone: str) -> None:
         raise ConfigError(f"backbone = {backbone!r} is no regular expression: {error}") from None
 
 
-def moved(targets: Any, device: torch.device) -> Any:
-    """Return the targets, however nested, with their tensors on `device`."""
+def moved(targets: Any, device: torch.device, copy: bool = False) -> Any:
+    """Return the targets, however nested, with their tensors on `device`; copies of all if asked for."""
     if isinstance(targets, Tensor):
-        return targets.clone().to(device) if targets.is_inference() else targets.to(device)
+        return (targets.clone() if copy or targets.is_inference() else targets).to(device)
     if isinstance(targets, dict):
-        return {key: moved(value, device) for key, value in targets.items()}
+        return {key: moved(value, device, copy) for key, value in targets.items()}
     if isinstance(targets, list | tuple) and not hasattr(targets, "_fields"):
-        return type(targets)(moved(value, device) for value in targets)
-    return targets
+        return type(targets)(moved(value, device, copy) for value in targets)
+    return deepcopy(targets) if copy else targets
 
 
 def digest(batches: Sequence[Batch]) -> str:

@@ -7,7 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -56,6 +57,26 @@ def graph_norm(view: NetworkView) -> torch.Tensor:
             p.fill_(7.0)
     view.model.eval()
     return torch.cat([slope.flatten() for slope in slopes]).norm()
+
+
+def spoiling(view: LayerView) -> float:
+    """Write over all that is shown."""
+    for tensor in (view.input, view.output, view.weight_grad, view.output_grad):
+        if tensor is not None:
+            tensor.fill_(5.0)
+    return 0.0
+
+
+def everything(view: LayerView) -> float:
+    shown = (view.weight, view.input, view.output, view.weight_grad, view.output_grad)
+    return sum(float(tensor.abs().sum()) for tensor in shown if tensor is not None)
+
+
+def spoiling_batches(view: NetworkView) -> float:
+    for x, y in view.batches:
+        x.fill_(5.0)
+        y.fill_(0)
+    return 0.0
 
 
 @pytest.mark.parametrize("samples", [3, None])
@@ -116,7 +137,26 @@ def test_a_measure_of_the_network_may_do_what_it_likes_to_it() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     own("grad_norm_all", "row", graph_norm, cost="backward", labels=True, sign="nonneg")
     own("spoiled", "layer", lambda v: v.weight.fill_(9.0).mean())
-    table = collect(model, labels(), CE, leaves=["spoiled", "grad_norm_all", "w"])
+    for cost in ("forward", "backward"):
+        own(f"a_spoiler_{cost}", "layer", spoiling, cost=cost)  # asked first: names are sorted
+        own(f"z_seen_{cost}", "layer", everything, cost=cost)
+        own(f"a_out_{cost}", "activation", lambda v: v.output, cost=cost)
+    own("a_spoiled_batch", "row", spoiling_batches, cost="forward", labels=True)
+    own(
+        "z_loss",
+        "row",
+        lambda v: sum(v.loss(v.model(x), y) for x, y in v.batches),
+        cost="forward",
+        labels=True,
+    )
+    batches, targets = labels(), [y.clone() for _, y in labels()]
+    spoilers = [name for name in MEASURES if name.startswith("a_spoil")]
+    others = ["w", "a", *(name for name in MEASURES if name not in spoilers)]
+    alone = collect(model, batches, CE, leaves=others)
+    table = collect(model, batches, CE, leaves=[*spoilers, *others])
+    for name in others:
+        np.testing.assert_array_equal(table.columns[name], alone.columns[name], err_msg=name)
+    assert all(torch.equal(y, old) for (_, y), old in zip(batches, targets, strict=True))
     assert model.training == plain().training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert set(table.columns["spoiled"]) == {9.0}
@@ -125,6 +165,22 @@ def test_a_measure_of_the_network_may_do_what_it_likes_to_it() -> None:
     total = sum(CE(model(x), y) for x, y in labels())
     expected = torch.cat([s.flatten() for s in torch.autograd.grad(total, list(model.parameters()))]).norm()
     assert table.columns["grad_norm_all"][0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_targets_of_any_shape_are_copies() -> None:
+    class Masks(NamedTuple):
+        mask: torch.Tensor
+
+    def spoil(view: NetworkView) -> float:
+        for tensor in (view.batches[0][1]["a"][0], view.batches[0][1]["b"].mask):
+            tensor.fill_(1)
+        view.batches[0][1]["c"][0] = 1.0
+        return 0.0
+
+    own("spoiler", "row", spoil, cost="forward", labels=True)
+    targets = {"a": [torch.zeros(2)], "b": Masks(torch.zeros(2)), "c": np.zeros(2)}
+    collect(plain(), (labels()[0][0], targets), lambda out, y: out.sum(), leaves=["spoiler"])
+    assert not any(np.any(np.asarray(y)) for y in (targets["a"][0], targets["b"].mask, targets["c"]))
 
 
 def test_registered_leaves_are_collected_by_default_unless_dear() -> None:
@@ -197,6 +253,78 @@ def test_the_cache_tells_measures_apart_and_processes_learn_of_them(tmp_path: Pa
     own("kurt", "layer", lambda v: 2.0, sign="nonneg")
     other = collect_many(networks(2), labels(), CE, leaves=["kurt"], cache=tmp_path)
     assert set(other.columns["kurt"]) == {2.0}
+
+
+def to_the_power(layer: LayerView, power: float) -> float:
+    return power
+
+
+class Power:
+    """A measure with state."""
+
+    def __init__(self, power: float) -> None:
+        self.power = power
+
+    def __call__(self, layer: LayerView) -> float:
+        return self.power
+
+
+def closure(power: float) -> Callable[[LayerView], float]:
+    return lambda layer: power
+
+
+def by_default(power: float) -> Callable[[LayerView], float]:
+    def measure(layer: LayerView, power: float = power) -> float:
+        return power
+
+    return measure
+
+
+def from_nowhere(power: float) -> Any:
+    """Return a function that has no source, as one typed at a prompt."""
+    return eval(f"lambda layer: {power}")  # our own text
+
+
+@pytest.mark.parametrize(
+    "made",
+    [partial(partial, to_the_power), Power, closure, by_default, from_nowhere, lambda p: Power(p).__call__],
+)
+def test_the_cache_tells_apart_what_measures_hold(tmp_path: Path, made: Callable[[float], Any]) -> None:
+    def collected(power: float) -> set[float]:
+        measure = made(power=power) if isinstance(made, partial) else made(power)
+        own("k", "layer", measure)
+        return set(collect_many(networks(1), labels(), CE, leaves=["k"], cache=tmp_path).columns["k"])
+
+    assert [collected(2.0), collected(3.0), collected(2.0)] == [{2.0}, {3.0}, {2.0}]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_cache_refuses_what_it_cannot_tell(tmp_path: Path) -> None:
+    lock = Lock()
+    own("k", "layer", lambda layer: float(lock.locked()))
+    with pytest.raises(
+        ConfigError, match=r"leaf 'k': a cache cannot tell .* lock object; leave out cache, or def"
+    ):
+        collect_many(networks(1), labels(), CE, leaves=["k"], cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    collect_many(networks(1), labels(), CE, leaves=["k"])
+
+
+def test_workers_that_live_on_learn_of_another_row() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        own("kurt", "layer", kurtosis)
+        collect_many(networks(1), labels(), CE, leaves=["kurt"], executor=pool)
+        unregister_leaf("kurt")
+        own("kurt", "row", row_of_one)
+        table = collect_many(networks(1), labels(), CE, leaves=["kurt"], executor=pool)
+        assert list(table.columns["kurt"]) == [1.0]
+        own("kurt", "row", lambda view: 2.0)
+        with pytest.raises(ConfigError, match=r"leaf 'kurt': .* cannot be sent .* top level of a file"):
+            collect_many(networks(1), labels(), CE, leaves=["kurt"], executor=pool)
+
+
+def row_of_one(view: NetworkView) -> float:
+    return 1.0
 
 
 def test_formulas_files_and_kernels_know_it(tmp_path: Path) -> None:
