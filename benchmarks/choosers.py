@@ -117,6 +117,25 @@ def discovered(text: str, problem: Problem) -> Discovered:
     return Discovered(folder.name, dag, seen, _rival(result["baselines"], problem.name))
 
 
+def all_discovered(texts: Sequence[str], problem: Problem) -> list[Discovered]:
+    """Return formulas to be judged on a problem; their names tell them apart.
+
+    Raises
+    ------
+    ConfigError
+        As `discovered`, and if two of them, or one and a hand-made proxy, have the same name.
+    """
+    found: dict[str, Discovered] = {}
+    for text in texts:
+        one = discovered(text, problem)
+        handmade_one = one.name in ZOO and not ZOO[one.name].found_on
+        if handmade_one or one.name in found:
+            other = "a hand-made proxy" if handmade_one else "another one"
+            raise ConfigError(f"--formulas {text}: {other} is called {one.name!r}, too; names must differ")
+        found[one.name] = one
+    return list(found.values())
+
+
 def _without(name: str, problems: Sequence[str]) -> str:
     """Return the name of a row without the problem that it begins with."""
     start, _, rest = name.partition(":")

@@ -46,8 +46,8 @@ from benchmarks.choosing import (
     orders,
     pool_interval,
 )
-from proxygraph.command import console, reporting
-from proxygraph.errors import ConfigError
+from proxygraph.command import console, fail, reporting
+from proxygraph.errors import ConfigError, ProxyGraphError
 from proxygraph.problem import MIN_ROWS, Problem, Report, load_problem
 from segspace.measured import noise
 from segspace.search.study import Rules
@@ -256,14 +256,14 @@ def rows(options: argparse.Namespace, report: Report) -> list[Row]:
     if options.transnas101 is not None:
         query = "?sample=20" if options.quick else ""
         problem = load_problem(f"transnas101:{options.transnas101}{query}", None, report)
-        formulas = [choosers.discovered(text, problem) for text in options.formulas]
+        formulas = choosers.all_discovered(options.formulas, problem)
         methods = choosers.methods_of(problem, formulas, options.networks, report)
         found += problem_rows(problem, choosers.transnas101_pool(problem), methods, formulas, options, report)
     if options.camvid is not None:
         problem = load_problem(f"camvid:{options.camvid}" if options.camvid else "camvid", None, report)
         measured, classes = choosers.camvid_table()
         pool = choosers.camvid_pool(problem, measured)
-        formulas = [choosers.discovered(text, problem) for text in options.formulas]
+        formulas = choosers.all_discovered(options.formulas, problem)
         methods = choosers.methods_of(problem, formulas, options.networks, report)
         if options.supernet is not None:
             methods["one-shot"] = choosers.oneshot(options.supernet, pool, classes)
@@ -277,8 +277,11 @@ def main() -> None:
     """Measure, print, write."""
     options = options_of()
     torch.set_num_threads(1)
-    with reporting(console()) as report:
-        found = rows(options, report)
+    try:
+        with reporting(console()) as report:
+            found = rows(options, report)
+    except ProxyGraphError as error:
+        fail(error, 2)
     last = {(one["problem"], one["pool"], one["engine"], one["sampler"]): one for one in found}
     print_rows(last.values(), "problem", "pool", "sampler", "cost_seconds", "percentile", "worth")
     write(options.json, "search", found)

@@ -184,7 +184,9 @@ def write_provenance(out: Path, settings: dict[str, Any], dataset: Dataset, rows
     from proxygraph.run import RunFolder, environment
 
     folder, beside = RunFolder(out.parent), out.with_suffix(".json").name
-    machines = folder.read(beside)["environments"] if (out.parent / beside).exists() else []
+    known = folder.read(beside) if (out.parent / beside).exists() else {}
+    # one machine, "environment", is how older versions wrote it
+    machines = known.get("environments") or ([known["environment"]] if "environment" in known else [])
     machine = environment(1) | {"cores": os.cpu_count()}
     sizes = {name: len(source) for name, source in dataset.splits.items()}
     found = {

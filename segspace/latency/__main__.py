@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -13,9 +13,11 @@ import typer
 from proxygraph.command import completing, console, next_steps, reporting, run_command
 from proxygraph.errors import ConfigError
 from segspace.options import (
+    DATA,
     FILES,
     MEASURING,
     NETWORKS,
+    RUNTIMES,
     BusyOk,
     Classes,
     LatencyTableFile,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from segspace.rtseg.arch import Arch
 
 DEFAULT_TABLE = Path("latency.json")
+_USUAL = "by default that of --study, or"
 
 Table = LatencyTableFile
 Seed = Annotated[
@@ -102,13 +105,60 @@ def build(
     Example: python -m segspace.latency build --runtime onnxruntime --table onnx.json
     """
     from segspace.datasets.opening import parse_size
+    from segspace.latency.table import LEAST_NETWORKS
+
+    known = built(
+        table,
+        archs or [],
+        space=space,
+        networks=networks,
+        seed=seed,
+        size=size,
+        classes=classes,
+        runtime=runtime,
+        threads=threads,
+        dtype=dtype,
+        layout=layout,
+        batch=batch,
+        rounds=rounds,
+        refresh=refresh,
+        busy_ok=busy_ok,
+    )
+    if len(known.measured(parse_size(size), classes)) < LEAST_NETWORKS:
+        return
+    told = f"--table {quote(str(table))} --size {size} --classes {classes}"
+    test = f"test it on other networks: python -m segspace.latency check --space {space} {told}"
+    next_steps(console(), test, *_search_with(known.setting, space, told))
+
+
+def built(
+    table: Path,
+    archs: Sequence[str] = (),
+    *,
+    space: str = "rtseg:tiny",
+    networks: int = 12,
+    seed: int = 0,
+    size: str = "120x160",
+    classes: int = 11,
+    runtime: str = "eager",
+    threads: int = 1,
+    dtype: str = "float32",
+    layout: str = "nchw",
+    batch: int = 1,
+    rounds: int = 15,
+    refresh: bool = False,
+    busy_ok: bool = False,
+) -> LatencyTable:
+    """Measure what a table lacks, as the command ``build`` is asked to, and return the table."""
+    from segspace.datasets.opening import parse_size
     from segspace.latency.build import add_networks, add_pieces, open_table, pieces_of, slow_keys
     from segspace.latency.runtimes import runtime as find
+    from segspace.latency.table import LEAST_NETWORKS
     from segspace.rtseg.program import program
     from segspace.rtseg.space import Space
 
     pixels, whole = parse_size(size), Space.preset(preset_of(space))
-    chosen = [_arch(text) for text in archs or []]
+    chosen = [_arch(text) for text in archs]
     runner = find(runtime, threads, dtype, layout)
     known = open_table(table, runner, batch)
     if chosen:
@@ -132,19 +182,14 @@ def build(
             f"{len(slow)} pieces were measured while the machine was slow: --refresh measures them again",
             soft_wrap=True,
         )
-    if networks:
+    if len(known.measured(pixels, classes)) >= LEAST_NETWORKS:
         line = known.calibration(pixels, classes)
         out.print(
             f"{table}: {len(known.pieces)} pieces; latency = {line.slope:.3f} × sum {line.offset:+.3f} ms, "
             f"mean error {line.mape:.1f} % on the {line.n} networks it was fitted to",
             soft_wrap=True,
         )
-    told = f"--table {quote(str(table))} --size {size} --classes {classes}"
-    next_steps(
-        out,
-        f"test it on other networks: python -m segspace.latency check --space {space} {told}",
-        f"search with it: python -m segspace.search --proxy snip --space {space} --runtime {runtime} {told}",
-    )
+    return known
 
 
 def predict(
@@ -250,8 +295,9 @@ def check(
         RunFolder(json.parent).write(json.name, dumps(report.as_dict(), indent=1) + "\n")
     if plot is not None:
         draw_picture(report, plot, kind)
-    told = f"--runtime {known.setting.runtime} --table {quote(str(table))} --size {size} --classes {classes}"
-    print(f"search with it: python -m segspace.search --proxy snip --space {space} {told}")
+    told = f"--table {quote(str(table))} --size {size} --classes {classes}"
+    for line in _search_with(known.setting, space, told):
+        print(line)
 
 
 def measure(
@@ -272,11 +318,35 @@ def measure(
         int,
         typer.Option(min=0, metavar="N", help="Seed of weights and of the order.", rich_help_panel=NETWORKS),
     ] = 0,
-    size: Size = "120x160",
-    classes: Classes = 11,
-    runtime: Runtime = "eager",
-    threads: RunThreads = 1,
-    batch: RunBatch = 1,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help=f"Height and width of the pictures, in pixels; {_USUAL} 120x160.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help=f"Number of classes; {_USUAL} 11.", rich_help_panel=DATA),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUNTIME",
+            help=f"What runs the network: eager, onnxruntime, openvino, compile or cuda; {_USUAL} eager.",
+            rich_help_panel=MEASURING,
+            autocompletion=completing(lambda: RUNTIMES),
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(metavar="N", help=f"Threads of one run; {_USUAL} 1.", rich_help_panel=MEASURING),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help=f"Images per run; {_USUAL} 1.", rich_help_panel=MEASURING),
+    ] = None,
     rounds: Rounds = 50,
     busy_ok: BusyOk = False,
     json: Json = None,
@@ -300,9 +370,12 @@ def measure(
     from segspace.models import build as network
 
     names = list(archs or [])
-    wanted = Wanted(runtime, threads, batch, parse_size(size), classes)
+    asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "batch": batch, "classes": classes}
+    asked["size"] = None if size is None else parse_size(size)
+    given = {name: value for name, value in asked.items() if value is not None}
+    wanted = Wanted()._replace(**given)
     if study is not None:
-        names, wanted = _of_study(study, names, wanted)
+        names, wanted = _of_study(study, names, given)
         json = json or study / "measured.json"
     if not names:
         raise ConfigError("no networks to measure: name some, or give the folder of a search with --study")
@@ -344,10 +417,11 @@ class Wanted(NamedTuple):
     layout: str = "nchw"
 
 
-def _of_study(study: Path, archs: list[str], wanted: Wanted) -> tuple[list[str], Wanted]:
+def _of_study(study: Path, archs: list[str], given: dict[str, Any]) -> tuple[list[str], Wanted]:
     """Return the front of a search and further networks, and the setting of the search.
 
-    A prediction can only be compared with a measurement of its own setting: another one is refused.
+    A prediction can only be compared with a measurement of its own setting: another one that is `given`, by
+    the names of `Wanted`, is refused.
     """
     from segspace.search.results import read_results
 
@@ -359,8 +433,8 @@ def _of_study(study: Path, archs: list[str], wanted: Wanted) -> tuple[list[str],
         )
     was = found.setting
     own = Wanted(was.runtime, was.threads, was.batch, found.size, found.classes, was.dtype, was.layout)
-    for name, here, usual, asked in zip(Wanted._fields, own, Wanted(), wanted, strict=True):
-        if asked not in (usual, here):
+    for name, here in own._asdict().items():
+        if (asked := given.get(name, here)) != here:
             raise ConfigError(f"--study {study}: its {name} is {here}, not {asked}; leave --{name} away")
     return list(dict.fromkeys([*(one.arch for one in found.front), *archs])), own
 
@@ -388,6 +462,14 @@ def _same_runtime(setting: Setting) -> Engine:
     if difference := setting.difference(Setting.of(found, setting.batch)):
         raise ConfigError(f"the table cannot be measured further here: {difference}; make one of its own")
     return found
+
+
+def _search_with(setting: Setting, space: str, told: str) -> list[str]:
+    """Return the command that searches with a table; none if it is of a setting that a search has not got."""
+    if (setting.threads, setting.batch, setting.dtype, setting.layout) != (1, 1, "float32", "nchw"):
+        return []
+    command = f"python -m segspace.search --proxy snip --space {space} --runtime {setting.runtime} {told}"
+    return [f"search with it: {command}"]
 
 
 def _arch(text: str) -> Arch:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from proxygraph.dag import Dag
     from proxygraph.run import RunFolder
     from segspace.search.study import Candidate
-    from segspace.search.together import Job, Prepared
+    from segspace.search.together import Job, Prepared, Scoring
 
 _LINE_SECONDS = 10.0
 
@@ -149,14 +149,12 @@ def search(
 
     Example: python -m segspace.search --proxy snip --max-latency-ms 4 --size 64x96 --trials 20
     """
-    from proxygraph.leaves import STATISTICS
-    from proxygraph.score import read_formula
     from segspace.datasets.opening import parse_size
     from segspace.search.study import Rules
     from segspace.search.together import Job
 
     rules = Rules(sampler, population, max_latency_ms, seed)
-    dag, pixels = read_formula(proxy, STATISTICS), parse_size(size)
+    dag, pixels = _formula(proxy), parse_size(size)
     path = Path(f"latency-{runtime}.json") if table is None else table
     job = Job(
         preset=preset_of(space),
@@ -171,9 +169,11 @@ def search(
         study=study,
     )
     screen, folder = console(), _folder(out)
+    scoring = job.scoring()
+    _check_study(job, scoring, runtime)
+    _check_score(job, scoring, proxy)
     measure_latency(job, runtime, busy_ok, screen)
-    prepared = job.prepared()
-    _check_score(prepared, proxy)
+    prepared = job.prepared(scoring)
     ended, seconds = _searched(job, prepared, trials, processes, time_budget, screen)
     chosen = _conclude(job, prepared, dag, folder, ended, seconds, processes, screen)
     if ended == "stopped by Ctrl-C":
@@ -184,13 +184,13 @@ def search(
         next_steps(
             screen,
             f"see it: python -m segspace.report {shlex.quote(str(out))}",
-            f"train it: python -m segspace.train {chosen.arch}{given} --size {size}",
+            f"train it: python -m segspace.train {chosen.arch}{given} --size {size} --out runs/found",
         )
 
 
 def measure_latency(job: Job, runtime: str, busy_ok: bool, screen: Console) -> None:
     """Measure the pieces of the space that the latency table lacks, and networks that calibrate it."""
-    from segspace.latency.__main__ import build
+    from segspace.latency.__main__ import built
     from segspace.latency.build import open_table, pieces_of
     from segspace.latency.runtimes import runtime as find
     from segspace.latency.table import LEAST_NETWORKS
@@ -206,8 +206,8 @@ def measure_latency(job: Job, runtime: str, busy_ok: bool, screen: Console) -> N
         f"{job.size[0]}x{job.size[1]}: measuring them first, once",
         soft_wrap=True,
     )
-    build(
-        table=job.table,
+    built(
+        job.table,
         runtime=runtime,
         space=f"rtseg:{job.preset}",
         size=f"{job.size[0]}x{job.size[1]}",
@@ -216,12 +216,49 @@ def measure_latency(job: Job, runtime: str, busy_ok: bool, screen: Console) -> N
     )
 
 
-def _check_score(prepared: Prepared, proxy: str) -> None:
-    """Score one network, so that a proxy that cannot be taken at all is told before anything is searched."""
-    import numpy as np
+def _formula(proxy: str) -> Dag:
+    """Return the formula of a proxy; where a name or a folder seems to be meant, the error is of those."""
+    from difflib import get_close_matches
+
+    from proxygraph.errors import ParseError, UnknownName
+    from proxygraph.leaves import STATISTICS
+    from proxygraph.score import read_formula
+    from proxygraph.zoo import ZOO
 
     try:
-        prepared.scorer(prepared.space.sample(np.random.default_rng(0)))
+        return read_formula(proxy, STATISTICS)
+    except (ParseError, UnknownName) as error:
+        if "(" in proxy:
+            raise
+        near = get_close_matches(proxy, ZOO, n=3) or list(ZOO)
+        raise ConfigError(
+            f"--proxy {proxy}: {error}; hand-made proxies: {', '.join(near)}; or the folder of a run"
+        ) from None
+
+
+def _check_study(job: Job, scoring: Scoring, runtime: str) -> None:
+    """Refuse a study of other settings before minutes of measuring, as far as they are known by then."""
+    from segspace.latency.runtimes import runtime as find
+    from segspace.latency.table import Setting
+    from segspace.search.study import refuse_difference, shown_url, stored_config
+
+    stored = stored_config(job.url, job.study)
+    if stored is None:
+        return
+    latency, setting = str(stored.get("latency")), str(Setting.of(find(runtime)))
+    # the calibration is compared once the table has one
+    known = scoring.config | {"latency": latency if latency.startswith(f"{setting};") else setting}
+    refuse_difference(f"study {job.study!r} in {shown_url(job.url)}", stored, known)
+
+
+def _check_score(job: Job, scoring: Scoring, proxy: str) -> None:
+    """Score one network, so that a proxy that cannot be taken at all is told before anything is measured."""
+    import numpy as np
+
+    from segspace.rtseg.space import Space
+
+    try:
+        scoring.scorer(str(Space.preset(job.preset).diverse(np.random.default_rng(0))))
     except ConfigError as error:
         raise ConfigError(f"--proxy {proxy}: {error}") from None
 

@@ -119,6 +119,42 @@ def open_study(url: str, name: str, config: Mapping[str, Any]) -> Study:
     StorageError
         If the database does not answer.
     """
+    shown, storage = shown_url(url), _storage(url)
+    with _answering(f"--storage {shown}"):
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
+        )
+        stored = study.user_attrs.get("config")
+        if stored is None:
+            study.set_user_attr("config", dict(config))
+    if stored is not None:
+        refuse_difference(f"study {name!r} in {shown}", stored, config)
+    return study
+
+
+def stored_config(url: str, name: str) -> dict[str, Any] | None:
+    """Return what a study was made with, ``None`` if there is no study of this name."""
+    storage = _storage(url)
+    with _answering(f"--storage {shown_url(url)}"):
+        try:
+            number = storage.get_study_id_from_name(name)
+        except KeyError:
+            return None
+        config: dict[str, Any] | None = storage.get_study_user_attrs(number).get("config")
+    return config
+
+
+def refuse_difference(what: str, stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` if a study was made with another config; the message names all that differs."""
+    names = sorted(key for key in {*stored, *config} if stored.get(key) != config.get(key))
+    if names:
+        raise ConfigError(
+            f"{what}: was made with another {', '.join(names)} (then "
+            f"{stored.get(names[0])!r}, now {config.get(names[0])!r}); choose another --study-name or --out"
+        )
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     shown = shown_url(url)
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
@@ -128,24 +164,12 @@ def open_study(url: str, name: str, config: Mapping[str, Any]) -> Study:
             if url.startswith("sqlite"):
                 storage.engine.dispose()  # the connections to come are tuned
                 event.listen(storage.engine, "connect", _tuned)
-            study = optuna.create_study(
-                storage=storage, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
-            )
-            stored = study.user_attrs.get("config")
-            if stored is None:
-                study.set_user_attr("config", dict(config))
+            return storage
     except ImportError as error:
         raise ConfigError(
             f"--storage {shown}: {error.__cause__ or error}; for PostgreSQL: "
             "pip install 'proxygraph[postgresql]'"
         ) from None
-    if stored is not None and stored != config:
-        names = sorted(key for key in {*stored, *config} if stored.get(key) != config.get(key))
-        raise ConfigError(
-            f"study {name!r} in {shown}: was made with another {', '.join(names)} (then "
-            f"{stored.get(names[0])!r}, now {config.get(names[0])!r}); choose another --study-name or --out"
-        )
-    return study
 
 
 @contextmanager

@@ -65,8 +65,8 @@ class Job:
     url: str
     study: str
 
-    def prepared(self) -> Prepared:
-        """Load the table, draw or read the pictures, compile the formula.
+    def scoring(self) -> Scoring:
+        """Draw or read the pictures, compile the formula: all that needs no latency.
 
         Raises
         ------
@@ -75,8 +75,6 @@ class Job:
         """
         torch.set_num_threads(1)  # sums keep their order: a score does not depend on the machine's load
         dag = Dag.from_json(self.formula)
-        space = Segmenters(self.preset, LatencyTable.load(self.table), self.size, self.classes)
-        line = space.table.calibration(self.size, self.classes)  # without one no cost is known: say so now
         if self.data:
             batches = photographs(open_dataset(self.data), BATCHES, self.score_size)
         else:
@@ -86,7 +84,6 @@ class Job:
             "space": f"rtseg:{self.preset}",
             "size": list(self.size),
             "classes": self.classes,
-            "latency": f"{space.table.setting}; {line.slope:.4f} x sum {line.offset:+.4f} ms",
             "max_latency_ms": self.rules.budget
             if math.isfinite(self.rules.budget)
             else None,  # as JSON has it
@@ -97,7 +94,28 @@ class Job:
             "population": self.rules.population,
             "seed": self.rules.seed,
         }
-        return Prepared(space, scorer, config)
+        return Scoring(scorer, config)
+
+    def prepared(self, scoring: Scoring) -> Prepared:
+        """Load the latency table.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or it is not calibrated.
+        """
+        space = Segmenters(self.preset, LatencyTable.load(self.table), self.size, self.classes)
+        line = space.table.calibration(self.size, self.classes)  # without one no cost is known: say so now
+        latency = f"{space.table.setting}; {line.slope:.4f} x sum {line.offset:+.4f} ms"
+        return Prepared(space, scoring.scorer, scoring.config | {"latency": latency})
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What scores the networks of a job; `config` is what is known of a study without its latencies."""
+
+    scorer: Scorer
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -124,7 +142,7 @@ def search(
     Parameters
     ----------
     job, prepared
-        The job, and what came out of ``job.prepared()``.
+        The job, and what came out of `Job.prepared`.
     trials : int
         Candidates that the study is to have.
     processes : int
@@ -173,7 +191,7 @@ def _take_part(job: Job, trials: int, worker: int, ended: Event) -> None:
     def stop() -> bool:
         return ended.is_set() or (first is not None and not first.is_alive())
 
-    prepared = job.prepared()
+    prepared = job.prepared(job.scoring())
     study = open_study(job.url, job.study, prepared.config)
     explore(study, prepared.space, prepared.scorer, job.rules, trials, worker=worker, stop=stop)
 

@@ -181,6 +181,36 @@ def test_networks_whose_labels_a_run_has_seen_are_left_out(tmp_path: Path) -> No
     assert (text.name, text.seen, text.rival) == ("2 * macs_total", frozenset(), "")
 
 
+def test_formulas_of_one_name_are_refused(tmp_path: Path) -> None:
+    problem = Problem(
+        "camvid", table_of("abcdefghij", macs_total=range(10)), np.arange(10.0), "miou", tuple("x" * 10)
+    )
+    runs = []
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        runs.append(str(run_folder(tmp_path / folder / "run", {"a": "train"})))
+    assert [one.name for one in choosers.all_discovered([runs[0], "macs_total"], problem)] == [
+        "run",
+        "macs_total",
+    ]
+    with pytest.raises(ConfigError, match="another one is called 'run', too"):
+        choosers.all_discovered(runs, problem)
+    named = str(run_folder(tmp_path / "other" / "zen", {"a": "train"}))
+    with pytest.raises(ConfigError, match="a hand-made proxy is called 'zen', too"):
+        choosers.all_discovered([named], problem)
+
+
+def test_what_is_wrong_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "none.csv")
+    monkeypatch.setattr("sys.argv", ["search.py", "--transnas101", missing, "--quick"])
+    with pytest.raises(SystemExit) as ended:
+        search.main()
+    assert ended.value.code == 2
+    assert missing in capsys.readouterr().err
+
+
 def test_runs_on_several_problems(tmp_path: Path) -> None:
     parts = {
         "transnas101:64-41414-1_02_103": "train",

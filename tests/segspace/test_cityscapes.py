@@ -1,9 +1,7 @@
 """Cityscapes from training to search by the commands, on a small generated tree of the official layout."""
 
 import json
-import re
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ from numpy.typing import NDArray
 from segspace import evaluate, export, train
 from segspace.checkpoint import read_checkpoint
 from segspace.datasets.cityscapes import CLASSES
-from segspace.latency import __main__ as latency
 from segspace.latency import build as building
 from segspace.rtseg.pieces import Piece
 from segspace.search import __main__ as search
@@ -22,14 +19,6 @@ from tests.segspace.test_datasets import TRAIN_IDS, cityscapes_tree
 from tests.segspace.test_train_commands import ended
 
 SIZE, TEXT, ARCH = (16, 32), "16x32", "rtseg:tiny:c0-C0-0"
-PAGE = Path(__file__).parents[2] / "docs" / "cityscapes.md"
-COMMANDS = {
-    "train": train.main,
-    "evaluate": evaluate.main,
-    "export": export.main,
-    "search": search.main,
-    "latency": latency.main,
-}
 
 
 def stored_labels() -> NDArray[np.uint8]:
@@ -84,25 +73,3 @@ def test_searched_on_its_pictures(
     assert f"--data {shlex.quote(data)} --size {TEXT}" in last
     assert ended(search.main, monkeypatch, *words, "--classes", 11) == 2
     assert f"{data} has 19 classes" in capsys.readouterr().err
-
-
-def page_commands() -> list[list[str]]:
-    """Return the commands of the page that are ours, as words."""
-    text = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
-    return [shlex.split(line) for line in lines if line.startswith("python -m segspace.")]
-
-
-@pytest.mark.parametrize("words", page_commands(), ids=lambda words: words[2])
-def test_the_page_names_options_that_there_are(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name = words[2].removeprefix("segspace.")
-    sub = words[3:4] if name == "latency" else []
-    monkeypatch.setattr(sys, "argv", ["command", *sub, "--help"])
-    monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as end:
-        COMMANDS[name]()
-    assert end.value.code == 0
-    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known

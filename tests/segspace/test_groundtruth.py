@@ -190,6 +190,11 @@ def test_every_machine_that_made_rows_is_named(tmp_path: Path) -> None:
     beside.write_text(json.dumps(json.loads(beside.read_text()) | {"environments": [there]}))
     command.write_provenance(out, settings(), data, [])
     assert json.loads(beside.read_text())["environments"] == [there, here]
+    older = json.loads(beside.read_text())
+    del older["environments"]
+    beside.write_text(json.dumps(older | {"environment": there}))  # as older versions wrote it
+    command.write_provenance(out, settings(), data, [])
+    assert json.loads(beside.read_text())["environments"] == [there, here]
 
 
 def test_another_table_or_process_is_refused(tmp_path: Path) -> None:

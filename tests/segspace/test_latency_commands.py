@@ -101,6 +101,19 @@ def test_build_predict_check(call: Call, tmp_path: Path) -> None:
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_build_says_what_its_table_is_good_for(call: Call) -> None:
+    words = ("build", ARCHS[0], "--runtime", "fake", "--rounds", "2", *SMALL)
+    for more, hints in (
+        (["--networks", "0"], []),
+        (["--networks", "4"], ["test it on other networks", "search with it"]),
+        (["--networks", "0"], ["test it on other networks", "search with it"]),  # calibrated before
+        (["--networks", "4", "--batch", "2", "--table", "two.json"], ["test it on other networks"]),
+    ):
+        code, out, error = call(*words, *more)
+        assert (code, error) == (0, "")
+        assert [line.partition(":")[0] for line in out.splitlines() if "python -m" in line] == hints
+
+
 def test_drawn_networks_are_unseen(call: Call) -> None:
     build(call, *ARCHS)
     code, out, error = call(
@@ -129,7 +142,9 @@ def test_the_front_of_a_search_is_measured_in_its_setting(call: Call, tmp_path: 
 
     for words, complaint in (
         (["--runtime", "onnxruntime"], "its runtime is fake, not onnxruntime; leave --runtime away"),
+        (["--runtime", "eager"], "its runtime is fake, not eager"),  # what is usual, but was asked for
         (["--size", "24x32"], "its size is (64, 96), not (24, 32)"),
+        (["--size", "120x160"], "its size is (64, 96), not (120, 160)"),
     ):
         code, _, error = call("measure", "--study", "s", *words)
         assert code == 2

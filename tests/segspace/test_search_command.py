@@ -98,7 +98,9 @@ def test_files_and_going_on(call: Call, table: LatencyTable, tmp_path: Path) -> 
     chosen = result["chosen"]
     assert (chosen["arch"], chosen["score"]) == (best[-1]["arch"], scores[-1])
     assert chosen["score"] == max(float(row["score"]) for row in found)
-    assert said.splitlines()[-1] == (f"train it: python -m segspace.train {chosen['arch']} --size {TEXT}")
+    assert said.splitlines()[-1] == (
+        f"train it: python -m segspace.train {chosen['arch']} --size {TEXT} --out runs/found"
+    )
     assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (out / "front.svg").read_bytes()
 
@@ -170,11 +172,11 @@ def test_missing_pieces_are_measured_first(
 ) -> None:
     asked: list[dict[str, object]] = []
 
-    def measured(**options: object) -> None:
-        asked.append(options)
-        table.save(str(options["table"]))
+    def measured(path: Path, **options: object) -> None:
+        asked.append({"table": path, **options})
+        table.save(path)
 
-    monkeypatch.setattr(latency, "build", measured)
+    monkeypatch.setattr(latency, "built", measured)
     code, said, error = searched(
         call, "--trials", "2", "--table", "other.json", "--busy-ok", "--time-budget", "60", proxy="macs"
     )
@@ -183,6 +185,26 @@ def test_missing_pieces_are_measured_first(
     assert f"other.json: {n} of {n} pieces of the space are not measured for eager" in said
     expected = {"runtime": "eager", "space": "rtseg:tiny", "size": TEXT, "classes": 11, "busy_ok": True}
     assert asked == [{"table": Path("other.json"), **expected}]
+
+
+def test_nothing_is_measured_for_a_search_that_is_refused(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert searched(call, "--trials", "2", proxy="params")[0] == 0
+    (tmp_path / "latency-eager.json").unlink()
+
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(latency, "built", measured)
+    for more, proxy, complaint in (
+        ([], "macs", "was made with another proxy"),
+        (["--runtime", "compile"], "params", "was made with another latency"),
+        (["--out", "new"], "latency_ms", "measured on a device"),
+    ):
+        code, _, error = searched(call, *more, proxy=proxy)
+        assert code == 2
+        assert complaint in error
 
 
 @pytest.mark.parametrize(
@@ -201,7 +223,8 @@ def test_missing_pieces_are_measured_first(
         (["--data", "streetscenes:16x24?train=2"], "12 are needed"),
         (["--proxy", "3 + 4"], "constant"),
         (["--proxy", "latency_ms"], "measured on a device"),
-        (["--proxy", "snipp"], "snipp"),
+        (["--proxy", "snipp"], "hand-made proxies: snip"),
+        (["--proxy", "runs/x"], "or the folder of a run"),
     ],
 )
 def test_wrong_use(call: Call, words: list[str], message: str) -> None:
@@ -222,7 +245,7 @@ def test_two_processes_on_pictures_of_a_data_set(call: Call, tmp_path: Path) -> 
     found = rows(tmp_path / "runs/search/candidates.csv")
     assert 16 <= len(found) == len({row["arch"] for row in found}) <= 17
     command = said.splitlines()[-1].removeprefix("train it: ")
-    assert shlex.split(command)[4:] == ["--data", data, "--size", TEXT]
+    assert shlex.split(command)[4:] == ["--data", data, "--size", TEXT, "--out", "runs/found"]
     assert f"--data '{data}'" in command  # a shell takes ? and & for its own
 
 

@@ -19,7 +19,11 @@ def job(tmp_path: Path) -> Any:
     """Of a toy space: nothing is measured, nothing built."""
     prepared = Prepared(Digits(), score, {})  # type: ignore[arg-type]
     return SimpleNamespace(
-        prepared=lambda: prepared, url=database(tmp_path), study="s", rules=rules("random")
+        scoring=lambda: None,
+        prepared=lambda _: prepared,
+        url=database(tmp_path),
+        study="s",
+        rules=rules("random"),
     )
 
 
@@ -47,7 +51,7 @@ def test_ctrl_c_is_the_first_process_s_business(job: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(together, "get_context", lambda _: context)
     before, warned = signal.getsignal(signal.SIGINT), list[str]()
     options: dict[str, Any] = {"stop": lambda: False, "told": lambda _: None, "warn": warned.append}
-    assert together.search(job, job.prepared(), 3, 3, **options) == "enough"
+    assert together.search(job, job.prepared(job.scoring()), 3, 3, **options) == "enough"
     assert inherited == [signal.SIG_IGN] * 2
     assert signal.getsignal(signal.SIGINT) is before
     assert warned[0].startswith("process 1 did not finish in 120 s")
