@@ -65,18 +65,36 @@ def _times(arch: str, steps: Program, results: Results) -> list[float] | None:
     return times if sum(times) > 0 else None
 
 
-def seen(run: Trained) -> dict[str, Any]:
+def seen(run: Trained, results: Results) -> dict[str, Any]:
     """Return what the page shows of a trained network beside its class table."""
     there = [name for name, iou in run.class_iou.items() if iou is not None]
-    data = run.data or "DATA"
     return {
         "path": str(run.path),
         "miou": f"{run.miou:.2f}",
         "protocol": run.protocol,
+        "unfinished": unfinished(run),
         "pictures": run.pictures,
         "key": [(swatch(run.palette[name]), name) for name in there if name in run.palette],
-        "evaluate": f"python -m segspace.evaluate {shlex.quote(str(run.path))} --data {shlex.quote(data)}",
+        "size": other_size(run, results),
+        "evaluate": _evaluate_command(run),
     }
+
+
+def _evaluate_command(run: Trained) -> str:
+    """Return the command that makes pictures; nothing if the run or its data is not known."""
+    if run.run is None or not run.data:
+        return ""
+    return f"python -m segspace.evaluate {shlex.quote(str(run.run))} --data {shlex.quote(run.data)}"
+
+
+def other_size(run: Trained, results: Results) -> str:
+    """Say at which size a network saw pictures; nothing if it is that of the search, of which latency is."""
+    return "" if run.size == results.size else f"seen at {run.size[0]}×{run.size[1]}"
+
+
+def unfinished(run: Trained) -> str:
+    """Say that a network was judged before its training ended; nothing if it was not."""
+    return "" if run.unfinished is None else "after step {:,} of {:,}".format(*run.unfinished)
 
 
 def swatch(colour: RGB) -> Markup:

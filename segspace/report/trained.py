@@ -59,6 +59,10 @@ class Trained:
         Empty if the network was trained, but not evaluated.
     data : str
         What it was trained on, as text; empty if that is not known.
+    run : Path or None
+        Folder of the training, or a checkpoint; None if it is not known, or not there any more.
+    unfinished : (int, int) or None
+        After how many steps of how many it was judged; None if after all, or if an older version judged it.
     """
 
     path: Path
@@ -71,35 +75,34 @@ class Trained:
     palette: Mapping[str, RGB]
     pictures: tuple[Seen, ...]
     data: str
+    run: Path | None
+    unfinished: tuple[int, int] | None
 
 
 def read_trained(path: Path) -> Trained:
     """Read a run of `segspace.train`, or an evaluation of `segspace.evaluate`.
 
-    A run that was evaluated has the evaluation inside; of several, that of val is taken, else of test.
+    A run that was evaluated has the evaluation inside; of several, that of val is taken, else of test. An
+    evaluation made before the training ended counts only as long as there is no ``result.json``.
 
     Raises
     ------
     ConfigError
         If it is neither, the training is not finished, or a file is damaged.
     """
+    if path.is_file():
+        raise ConfigError(
+            f"--trained {path}: is a file; give the folder of the training or of the evaluation"
+        )
     if not path.is_dir():
         raise ConfigError(f"--trained {path}: no such folder")
-    data = ""
     if (path / "evaluation.json").is_file():
-        folder, name = path, "evaluation.json"
+        file, run = path / "evaluation.json", _run_of(path)
+    elif _is_training(path):
+        file, run = _best_file(path), path
     else:
-        if not (path / "config.json").is_file():
-            raise ConfigError(f"--trained {path}: neither a run of segspace.train nor of segspace.evaluate")
-        data = str(RunFolder(path).read("config.json").get("data", ""))
-        splits = [path / f"evaluation-{split}" for split in ("val", "test", "train")]
-        evaluated = [one for one in splits if (one / "evaluation.json").is_file()]
-        folder, name = (evaluated[0], "evaluation.json") if evaluated else (path, "result.json")
-        if not (folder / name).is_file():
-            raise ConfigError(
-                f"--trained {path}: this training is not finished, there is no result.json; go on with its "
-                "command and --resume"
-            )
+        raise ConfigError(f"--trained {path}: neither a run of segspace.train nor of segspace.evaluate")
+    folder, name = file.parent, file.name
     found = RunFolder(folder).read(name)
     try:
         height, width = (int(v) for v in found["size"])
@@ -113,10 +116,67 @@ def read_trained(path: Path) -> Trained:
             {str(k): _share(v) for k, v in found["class_iou"].items()},
             {str(k): _rgb(v) for k, v in found.get("palette", {}).items()},
             tuple(_seen(one) for one in _spread(sorted(folder.glob("prediction-*.png")))),
-            data,
+            _data(run),
+            run,
+            _unfinished(found),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{folder / name}: damaged or of another version ({error!r})") from None
+
+
+def _is_training(folder: Path) -> bool:
+    """Return whether a folder is a run of segspace.train: supernets and other runs train no arch."""
+    return (folder / "config.json").is_file() and "arch" in RunFolder(folder).read("config.json")
+
+
+def _best_file(run: Path) -> Path:
+    """Return what tells most of a run: an evaluation after its end, its result, the latest evaluation."""
+    folders = [run / f"evaluation-{split}" for split in ("val", "test", "train")]
+    files = [one / "evaluation.json" for one in folders if (one / "evaluation.json").is_file()]
+    ended = (run / "result.json").is_file()
+    steps = []
+    for file in files:
+        found = RunFolder(file.parent).read(file.name)
+        try:
+            steps.append(_unfinished(found))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{file}: damaged or of another version ({error!r})") from None
+        if steps[-1] is None and (ended or "step" in found):
+            return file
+    if ended:
+        return run / "result.json"
+    done = [(step[0], -k) for k, step in enumerate(steps) if step is not None]
+    if not done:
+        raise ConfigError(
+            f"--trained {run}: this training is not finished, there is no result.json; go on with its "
+            "command and --resume"
+        )
+    return files[-max(done)[1]]
+
+
+def _unfinished(found: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the step of an evaluation and the last one, None if they are equal or not told."""
+    if "step" not in found:
+        return None
+    step, steps = (int(v) for v in found["step"])
+    return None if step == steps else (step, steps)
+
+
+def _run_of(evaluation: Path) -> Path | None:
+    """Return the run or checkpoint that was judged, None if it is gone and not around the evaluation."""
+    judged = RunFolder(evaluation).read("evaluation.json").get("checkpoint")
+    places = [] if judged is None else [Path(str(judged))]
+    if evaluation.name.startswith("evaluation-") and _is_training(evaluation.parent):
+        places.insert(0, evaluation.parent)  # the run may have been moved
+    return next((one for one in places if one.exists()), None)
+
+
+def _data(run: Path | None) -> str:
+    """Return what a run was trained on, empty if that is not known."""
+    folder = run if run is None or run.is_dir() else run.parent
+    if folder is None or not (folder / "config.json").is_file():
+        return ""
+    return str(RunFolder(folder).read("config.json").get("data", ""))
 
 
 def _share(value: Any) -> float | None:

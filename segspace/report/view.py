@@ -24,7 +24,7 @@ from proxygraph.zoo import ZOO
 from segspace.latency.table import Record
 from segspace.report.figures import Dot, agreement_figure, front_figure, score_text
 from segspace.report.measured import Measured
-from segspace.report.networks import drawn, seen, table_of_classes
+from segspace.report.networks import drawn, other_size, seen, table_of_classes, unfinished
 from segspace.report.trained import Trained
 from segspace.search.results import Results
 from segspace.search.study import Candidate
@@ -53,7 +53,7 @@ class Network:
 def study_page(results: Results, measured: Measured | None, trained: Sequence[Trained]) -> str:
     """Return the page of a search."""
     networks = _networks(results, measured, trained)
-    shown = [_network(one, results) for one in networks]
+    shown = [_network(one, results, f"runs/found-{k}") for k, one in enumerate(networks, start=1)]
     ids = {one.arch: one.id for one in networks}
     rows = _thinned([one for one in results.candidates if one.score is not None])
     proxy, formula = _proxy(results)
@@ -80,7 +80,7 @@ def study_page(results: Results, measured: Measured | None, trained: Sequence[Tr
         infix=results.result["proxy"]["infix"],
         agreement=_agreement(results, measured, networks),
         measure_command=f"python -m segspace.latency measure --study {_path(results)}",
-        trained_table=_trained_table(networks),
+        trained_table=_trained_table(networks, results),
         class_table=table_of_classes([(one.arch, run) for one in networks for run in one.trained]),
         train_command=_train_command(results),
         report_command=f"python -m segspace.report {_path(results)} --trained RUN",
@@ -115,8 +115,8 @@ def _networks(results: Results, measured: Measured | None, trained: Sequence[Tra
     ]
 
 
-def _network(one: Network, results: Results) -> dict[str, Any]:
-    """Return what the page shows of one network."""
+def _network(one: Network, results: Results, out: str) -> dict[str, Any]:
+    """Return what the page shows of one network, which is trained into the folder `out`."""
     found = one.candidate
     facts = []
     if found is not None:
@@ -128,7 +128,9 @@ def _network(one: Network, results: Results) -> dict[str, Any]:
         ]
     if one.record is not None:
         facts.insert(1, ("measured, 10th to 90th percentile", _spread(one.record)))
-    facts += [("mIoU, trained", f"{run.miou:.1f} %") for run in one.trained]
+    for run in one.trained:
+        when = unfinished(run)
+        facts.append((f"mIoU, {when}" if when else "mIoU, trained", f"{run.miou:.1f} %"))
     return {
         "id": one.id,
         "arch": one.arch,
@@ -138,15 +140,14 @@ def _network(one: Network, results: Results) -> dict[str, Any]:
         "latency": "–" if found is None else _ms(found.cost),
         "score": score_text(None if found is None else found.score),
         "macs": "–" if found is None else f"{found.macs / 1e6:,.1f}",
-        "miou": ", ".join(f"{run.miou:.1f}" for run in one.trained) or "–",
+        "miou": ", ".join(_miou(run) for run in one.trained) or "–",
         "copies": {
             "text": one.arch,
-            "command to train": _train_command(results, one.arch),
-            "command to export": f"python -m segspace.export runs/found --size {_size(results)} "
-            "--onnx runs/found/network.onnx",
+            "command to train": _train_command(results, one.arch, out),
+            **_export_command(one.trained, results),
         },
         "drawn": drawn(one.arch, results),
-        "trained": [seen(run) for run in one.trained],
+        "trained": [seen(run, results) for run in one.trained],
     }
 
 
@@ -211,10 +212,11 @@ def _error_sentence(pairs: Sequence[tuple[float, float]]) -> str:
     if len(pairs) < 3:
         return f"{text}."
     tau = rank_report(Scores.of(predicted.tolist()), measured).tau_b
-    return f"{text}, by {errors.max():.1f} % at most; Kendall's τ of the order is {number(tau, 2)}."
+    order = "" if tau is None else f"; Kendall's τ of the order is {number(tau, 2)}"  # None: all are equal
+    return f"{text}, by {errors.max():.1f} % at most{order}."
 
 
-def _trained_table(networks: Sequence[Network]) -> list[dict[str, Any]]:
+def _trained_table(networks: Sequence[Network], results: Results) -> list[dict[str, Any]]:
     return [
         {
             "id": one.id,
@@ -224,7 +226,7 @@ def _trained_table(networks: Sequence[Network]) -> list[dict[str, Any]]:
             "accuracy": f"{run.accuracy:.2f}",
             "latency": "–" if one.candidate is None else _ms(one.candidate.cost),
             "measured": "–" if one.record is None else _ms(one.record.p10),
-            "protocol": run.protocol,
+            "about": [words for words in (unfinished(run), other_size(run, results)) if words],
         }
         for one in networks
         for run in one.trained
@@ -267,7 +269,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("classes", str(results.classes)),
         ("latency of", where),
         ("budget", "none" if results.budget is None else f"{results.budget:g} ms"),
-        ("networks scored", f"{len(results.candidates):,}"),
+        ("networks scored", f"{_n_scored(results):,}"),
         ("on the front", f"{len(results.front):,}"),
         ("sampler", str(found["settings"]["sampler"])),
         ("seed", str(found["settings"]["seed"])),
@@ -275,12 +277,17 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return [(label, value) for label, value in facts if value]
 
 
+def _n_scored(results: Results) -> int:
+    """Return how many networks have a score: a proxy may have no finite value."""
+    return sum(one.score is not None for one in results.candidates)
+
+
 def _counts(results: Results) -> list[tuple[str, str, str]]:
     """Return what became of the networks that were proposed: what, how many, what that means."""
     counts = {name: int(results.result["counts"][name]) for name in _MEANINGS}
     proposed = sum(counts.values())
     rows = [("proposed", f"{proposed:,}", "drawn by the sampler")]
-    scored = counts["candidates"] - int(results.result["counts"]["invalid"])
+    scored = _n_scored(results)
     rows.append(("scored", f"{scored:,}", "have a score, and a predicted latency within the budget"))
     rows.append(("invalid", f"{counts['candidates'] - scored:,}", "the proxy has no finite value"))
     rows += [
@@ -314,7 +321,7 @@ def _progress(results: Results, proxy: str) -> Markup | str:
     return line_plot(
         [k for k, _ in points],
         {"best": [v for _, v in points]},
-        x_label="networks scored",
+        x_label="networks, with a score or without",
         y_label=f"best score by {proxy}",
         name="Best score over the networks in their order; the numbers are in the table of candidates",
         steps=True,
@@ -362,16 +369,27 @@ def _thinned(found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _count_shown(n: int, results: Results) -> str:
-    total = sum(one.score is not None for one in results.candidates)
+    total = _n_scored(results)
     return (
         f"all {total:,} networks with a score" if n == total else f"{n:,} of {total:,} networks with a score"
     )
 
 
-def _train_command(results: Results, arch: str = "ARCH") -> str:
+def _train_command(results: Results, arch: str = "ARCH", out: str = "runs/found") -> str:
     data = str(results.result["settings"].get("data", ""))
     given = f" --data {shlex.quote(data)}" if ":" in data else ""
-    return f"python -m segspace.train {shlex.quote(arch)}{given} --size {_size(results)} --out runs/found"
+    return f"python -m segspace.train {shlex.quote(arch)}{given} --size {_size(results)} --out {out}"
+
+
+def _export_command(trained: Sequence[Trained], results: Results) -> dict[str, str]:
+    """Return the command that exports a trained network; none if it is not known where the training lies."""
+    runs = [one.run for one in trained if one.run is not None]
+    if not runs:
+        return {}
+    folder = runs[0] if runs[0].is_dir() else runs[0].parent
+    run, onnx = shlex.quote(str(runs[0])), shlex.quote(str(folder / "network.onnx"))
+    command = f"python -m segspace.export {run} --size {_size(results)} --onnx {onnx}"
+    return {"command to export": command}
 
 
 def _path(results: Results) -> str:
@@ -384,6 +402,10 @@ def _size(results: Results) -> str:
 
 def _ms(value: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.2f}"
+
+
+def _miou(run: Trained) -> str:
+    return f"{run.miou:.1f}" + (f" ({unfinished(run)})" if run.unfinished else "")
 
 
 def _spread(record: Record) -> str:

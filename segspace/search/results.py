@@ -70,6 +70,8 @@ def read_results(path: Path) -> Results:
     ConfigError
         If it is no such folder, the search wrote no results yet, or a file is damaged.
     """
+    if path.is_file():
+        raise ConfigError(f"{path}: is a file; give the folder that segspace.search wrote (--out)")
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; give the one that segspace.search wrote (--out)")
     if not (path / "result.json").is_file() and (path / "study.db").is_file():

@@ -129,7 +129,9 @@ def make_trained(path: Path, arch: str, *, pictures: int = 2, names: tuple[str, 
         "accuracy": 80.5,
         "class_iou": dict(zip(names, [60.0, 30.5, None], strict=True)),
     }
-    (path / "config.json").write_text(json.dumps({"command": "train", "data": "streetscenes:64x96"}))
+    (path / "config.json").write_text(
+        json.dumps({"command": "train", "arch": arch, "data": "streetscenes:64x96"})
+    )
     (path / "result.json").write_text(json.dumps(result))
     if pictures:
         inside = path / "evaluation-val"

@@ -88,6 +88,9 @@ def test_names_and_references(page):
 
 def test_screen_readers_find_their_way(page):
     check_for_screen_readers(page[1])
+    # all networks are on the page without scripts: regions need names that tell them apart
+    names = [a["aria-label"] for _, a in page[1].elements if a.get("role") == "region"]
+    assert len(names) == len(set(names))
     assert all(a["alt"] for a in page[1].all("img"))
 
 
@@ -113,6 +116,97 @@ def test_every_network_of_the_front_is_drawn_whole(studies, tmp_path):
     assert "only networks of the space rtseg are drawn" in articles[-1]
     best = [a["id"] for a in parsed.all("article") if "data-best" in a]
     assert best == [f"r0-n{len(results.front) - 1}"]
+
+
+def copies_of(html):
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])
+
+
+def test_every_network_has_a_folder_of_its_own_and_is_exported_from_where_it_was_trained(studies, tmp_path):
+    front = read_results(studies / "full").front
+    html, parsed = written(studies / "full", tmp_path, trained=[studies / "found", studies / "enet"])
+    copies = copies_of(html)
+    outs = [one["command to train"].partition(" --out ")[2] for one in copies.values()]
+    assert outs == [f"runs/found-{k}" for k in range(1, len(front) + 2)]
+    exports = {id: one["command to export"] for id, one in copies.items() if "command to export" in one}
+    assert exports == {
+        f"r0-n{len(front) - 1 + k}": f"python -m segspace.export {run} --size 64x96 --onnx {run}/network.onnx"
+        for k, run in enumerate((studies / "found", studies / "enet"))
+    }
+    buttons = [a["data-of"] for a in parsed.all("button") if a.get("data-copy") == "command to export"]
+    assert buttons == list(exports)
+
+
+def test_an_evaluation_names_the_training_it_is_of(studies, tmp_path):
+    run = make_trained(tmp_path / "run", "enet")
+    found = json.loads((run / "evaluation-val/evaluation.json").read_text(encoding="utf-8"))
+
+    def exported(folder, checkpoint):
+        (folder / "evaluation.json").write_text(json.dumps(found | {"checkpoint": checkpoint}))
+        html, _ = written(studies / "full", tmp_path, trained=[folder])
+        return [*copies_of(html).values()][-1].get("command to export", "").split(" ")[3:4]
+
+    assert exported(run / "evaluation-val", "moved/since") == [str(run)]
+    shutil.copytree(run / "evaluation-val", tmp_path / "apart")
+    assert exported(tmp_path / "apart", str(run)) == [str(run)]
+    assert exported(tmp_path / "apart", "not/there") == []
+
+
+def stepped(run, split, step, miou):
+    """Judge a run on a split at a step."""
+    folder = run / f"evaluation-{split}"
+    folder.mkdir(exist_ok=True)
+    found = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    found |= {"miou": miou, "checkpoint": str(run), "step": step}
+    (folder / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def test_an_evaluation_before_the_end_of_training_says_so_and_hides_no_result(studies, tmp_path):
+    run = make_trained(tmp_path / "run", "enet", pictures=0)
+
+    def told():
+        html, _ = written(studies / "full", tmp_path, trained=[run])
+        return re.search(r"<h4[^>]*>Trained: mIoU ([^(]+) \(", html)[1], html
+
+    stepped(run, "val", [1, 20], 10.5)
+    assert told()[0] == "45.25 %"  # result.json is newer
+    stepped(run, "test", [20, 20], 46.5)
+    assert told()[0] == "46.50 %"
+    stepped(run, "test", [7, 20], 12.5)
+    (run / "result.json").rename(tmp_path / "result.json")
+    words, html = told()
+    assert words == "12.50 % after step 7 of 20"
+    assert f"<td>{run}, after step 7 of 20</td>" in html
+    assert "<dt>mIoU, after step 7 of 20</dt>" in html
+    (tmp_path / "result.json").rename(run / "result.json")
+    stepped(run, "test", "no step", 12.5)
+    with pytest.raises(ConfigError, match="damaged"):
+        told()
+
+
+def test_a_size_that_is_not_that_of_the_search_is_said(studies, tmp_path):
+    run = make_trained(tmp_path / "run", "enet", pictures=0)
+    assert "seen at" not in written(studies / "full", tmp_path, trained=[run])[0]
+    resized(run / "result.json")
+    html, _ = written(studies / "full", tmp_path, trained=[run])
+    assert f"<td>{run}, seen at 32×48</td>" in html
+    assert "2 pictures; seen at 32×48, latency is of another size</p>" in html
+
+
+def test_the_command_that_makes_pictures_names_the_run_and_not_the_evaluation(studies, tmp_path):
+    run = make_trained(tmp_path / "run", "enet", pictures=0)
+    stepped(run, "val", [20, 20], 46.5)
+
+    def command(folder):
+        html, _ = written(studies / "full", tmp_path, trained=[folder])
+        assert "Example predictions are not there" in html
+        return re.findall(r"segspace.evaluate ([^<]+)</code>", html)
+
+    assert command(run / "evaluation-val") == [f"{run} --data streetscenes:64x96"]
+    shutil.copytree(run / "evaluation-val", tmp_path / "apart")
+    assert command(tmp_path / "apart") == [f"{run} --data streetscenes:64x96"]
+    shutil.rmtree(run)
+    assert command(tmp_path / "apart") == []
 
 
 def test_dots_of_candidates_are_in_the_order_of_their_table(studies, tmp_path):
@@ -166,6 +260,8 @@ def test_counts_add_up(studies, tmp_path):
         "unmeasured": "33",
     }
     assert "2 without a score: the score is nan" in html
+    facts = dict(re.findall(r"<div><dt>([^<]+)</dt><dd>([^<]+)</dd></div>", html.split('class="choose"')[0]))
+    assert facts["networks scored"] == counts["scored"]
 
 
 def test_predictions_are_compared_with_the_10th_percentile(studies, tmp_path):
@@ -178,6 +274,12 @@ def test_predictions_are_compared_with_the_10th_percentile(studies, tmp_path):
     assert section.count('class="pick"') == n
     assert section.count("−20.0</td>") == n
     assert ">enet</th>" in section
+
+    equal = make_measured(
+        tmp_path / "e.json", {one.arch: 2.0 for one in read_results(studies / "full").front}
+    )
+    html, _ = written(studies / "full", tmp_path, measured=equal)
+    assert re.search(r"on average, by [\d.]+ % at most\.</p>", html)
 
     other = make_measured(tmp_path / "m.json", {"enet": 1.0}, device="another")
     html, _ = written(studies / "full", tmp_path, measured=other)
@@ -229,6 +331,13 @@ def test_an_evaluation_kept_elsewhere_and_names_that_are_text(studies, tmp_path)
         ),
         (lambda f: shutil.rmtree(f / "t"), "no such folder"),
         (lambda f: (f / "t/config.json").unlink(), "neither a run of segspace.train"),
+        (  # a supernet, a run of evolve
+            lambda f: (f / "t/config.json").write_text('{"command": "oneshot train", "preset": "tiny"}'),
+            "neither a run of segspace.train",
+        ),
+        (lambda f: (shutil.rmtree(f / "t"), (f / "t").touch()), "t: is a file"),
+        (lambda f: (shutil.rmtree(f / "s"), (f / "s").touch()), "s: is a file"),
+        (lambda f: (f / "t/result.json").replace(f / "t/evaluation-val/../x"), "not finished"),
         (lambda f: (f / "t/evaluation-val/evaluation.json").write_text("{}"), "damaged"),
         (
             lambda f: (f / "t/evaluation-val/prediction-scene-0.png").write_text("x"),
