@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numba.core.event import Listener, install_listener
 
+from proxygraph import jit as jitting
 from proxygraph import warm
 from proxygraph.jit import jit
 from proxygraph.kernels.fitter import Fitter
@@ -67,7 +68,10 @@ def plain() -> Search:
     return search_of(StatTable.from_columns(None, {"x": np.arange(5.0), "y": np.ones(5)}), "r2")
 
 
-def test_compiling_is_announced_once_and_loading_not_at_all():
+def test_compiling_is_announced_once_and_loading_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        jitting, "code_folder", lambda: tmp_path
+    )  # that of the tests has it from the last run
     said: list[str] = []
     for values, times in (((1, 1.0), 1), ((2, 2.0), 0)):
         said.clear()

@@ -289,16 +289,21 @@ def explore(
                     _withdraw(study, trial)
                     return "exhausted"
                 trial.set_user_attr(CANDIDATE, found)
-                others = [one for one in claims(study) if one.number != trial.number]
-                if sum(one.number < trial.number for one in others) >= trials:
+                # by network: one that two have claimed, and will both give up, is one candidate, not two
+                others = {
+                    one.number: one.user_attrs[CANDIDATE]["arch"]
+                    for one in claims(study)
+                    if one.number != trial.number
+                }
+                if len({arch for number, arch in others.items() if number < trial.number}) >= trials:
                     _withdraw(study, trial)
                     break
-                if any(one.user_attrs[CANDIDATE]["arch"] == found["arch"] for one in others):
+                if found["arch"] in others.values():
                     _withdraw(study, trial)
                     lost += 1
                     continue
                 told(_scored(study, trial, found, score))
-                full = len(others) + 1 >= trials
+                full = len({*others.values(), found["arch"]}) >= trials
             except BaseException:
                 with suppress(Exception):  # what went wrong first is told
                     _withdraw(study, trial)
