@@ -6,7 +6,7 @@ What is not in the table is an error that names it, never a guess. Knows nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -214,15 +214,6 @@ class LatencyTable:
             lines.append(f'"{name}": {{\n{rows}\n}}')
         path.parent.mkdir(parents=True, exist_ok=True)
         RunFolder(path.parent).write(path.name, "\n".join(lines) + "}\n")
-
-    @classmethod
-    def build(
-        cls, path: Path | str, runtime: Runtime, pieces: Iterable[Piece], **options: Any
-    ) -> LatencyTable:
-        """Measure pieces that the table at `path` has not got, see `segspace.latency.build.add_pieces`."""
-        from segspace.latency.build import add_pieces, open_table
-
-        return add_pieces(open_table(Path(path), runtime), Path(path), runtime, pieces, **options)
 
     def adding(
         self, pieces: Mapping[str, Record] | None = None, networks: Mapping[str, Record] | None = None

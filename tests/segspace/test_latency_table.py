@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,12 @@ from segspace.rtseg.pieces import Piece
 from segspace.rtseg.program import program
 from segspace.rtseg.space import Space
 from tests.segspace.latency_fakes import BUSY, OVERHEAD, QUIET, FakeRuntime, FakeTime
+
+
+def built(path: Path, runtime: FakeRuntime, pieces: Iterable[Piece], **options: Any) -> LatencyTable:
+    """The table at a path with pieces measured that it has not got."""
+    return add_pieces(open_table(path, runtime), path, runtime, pieces, **options)  # type: ignore[arg-type]
+
 
 SIZE, CLASSES = (37, 50), 5
 SPACE = Space.preset("tiny")
@@ -229,15 +237,15 @@ def test_a_build_goes_on_where_it_was_interrupted(
     kept = LatencyTable.load(path)
     assert len(kept.pieces) == 16
     clock.pace = 2.0
-    whole = LatencyTable.build(path, runtime, pieces, rounds=2, load=lambda: QUIET)
+    whole = built(path, runtime, pieces, rounds=2, load=lambda: QUIET)
     assert set(whole.pieces) == {piece.text() for piece in pieces}
     assert all(whole.pieces[key] == record for key, record in kept.pieces.items())
     assert LatencyTable.load(path) == whole
     sessions = FakeRuntime.sessions
-    assert LatencyTable.build(path, runtime, pieces, rounds=2, load=lambda: BUSY) == whole
+    assert built(path, runtime, pieces, rounds=2, load=lambda: BUSY) == whole
     assert FakeRuntime.sessions == sessions
     clock.pace = 1.0  # what was measured at half the speed is measured again, the rest is not
-    fresh = LatencyTable.build(path, runtime, pieces, rounds=3, refresh=True, load=lambda: QUIET)
+    fresh = built(path, runtime, pieces, rounds=3, refresh=True, load=lambda: QUIET)
     assert {key for key, record in fresh.pieces.items() if record.n == 3} == set(whole.pieces) - set(
         kept.pieces
     )
@@ -246,9 +254,9 @@ def test_a_build_goes_on_where_it_was_interrupted(
 def test_a_busy_machine_is_refused_or_warned_about(tmp_path: Path, clock: FakeTime) -> None:
     path, runtime, warnings = tmp_path / "t.json", FakeRuntime(), list[str]()
     with pytest.raises(ConfigError, match=r"busy \(others use 1\.50 cores.*--busy-ok"):
-        LatencyTable.build(path, runtime, steps(EVERY_OP), rounds=2, load=lambda: BUSY)
+        built(path, runtime, steps(EVERY_OP), rounds=2, load=lambda: BUSY)
     assert not path.exists()
-    table = LatencyTable.build(
+    table = built(
         path, runtime, steps(EVERY_OP[:1]), rounds=2, load=lambda: BUSY, busy_ok=True, warn=warnings.append
     )
     assert table.pieces
