@@ -8,7 +8,7 @@ over instructions are timed where they are called. What the loop spends is found
 * *dispatch*: the same instructions on blocks of no rows;
 * *cheap*, *division*, *functions*: what it takes more if every instruction of that kind is run twice in a row
   (a result never lies where an operand does, so that this changes no value), less what that takes on no rows;
-* *results*: what it takes less if all results are written to the place of one, which stays in the first cache;
+* *results*: what it takes less if all results are written to the place of one, which stays in the cache;
 * *waiting*: the rest, which is operands that are no longer in the first cache, and branches not foreseen. An
   instruction that is run again finds both.
 
@@ -101,7 +101,14 @@ class Loop:
     def run(self, steps: Any, literal: Any, starts: Any) -> Callable[[], None]:
         """Return a run of these instructions."""
         stretches, blocks = np.array([[0, len(steps), len(steps)]]), len(starts) - 1
-        what = (np.ascontiguousarray(steps), np.ascontiguousarray(literal)[None], stretches, starts, 0, blocks)
+        what = (
+            np.ascontiguousarray(steps),
+            np.ascontiguousarray(literal)[None],
+            stretches,
+            starts,
+            0,
+            blocks,
+        )
         return lambda: interpreter.run_rows(*what, self.room, self.extent, self.memory)
 
     def of_kind(self, kind: str) -> Any:
@@ -142,7 +149,9 @@ def evaluation(quick: bool) -> list[Row]:
     rows: list[Row] = []
     for n_rows, n_trees, repeats in SIZES[:2] if quick else SIZES:
         repeats = 5 if quick else repeats
-        forest = throughput.forest_of(throughput.random_trees(throughput.TREES, throughput.MEAN_NODES)[:n_trees])
+        forest = throughput.forest_of(
+            throughput.random_trees(throughput.TREES, throughput.MEAN_NODES)[:n_trees]
+        )
         table = throughput.table_of(throughput.columns_of(n_rows, np.float32))
         out = np.empty((n_trees, n_rows), np.float32)
         cases = {
@@ -159,7 +168,9 @@ def evaluation(quick: bool) -> list[Row]:
             for name in ("as it is", *(f"{kind} twice" for kind in KINDS)):
                 out.fill(np.nan)
                 variants[name]()
-                planner.finish(loop.plan.nodes, loop.plan.roots, n_rows, population._stores[ROW], out.reshape(-1))
+                planner.finish(
+                    loop.plan.nodes, loop.plan.roots, n_rows, population._stores[ROW], out.reshape(-1)
+                )
                 np.testing.assert_array_equal(out, expected, err_msg=name)
             inside = spent(measure({name: Engine(run) for name, run in variants.items()}, repeats))
             counts = {kind: int(loop.of_kind(kind).sum()) for kind in KINDS} | {"dispatch": len(loop.steps)}
@@ -240,7 +251,9 @@ def threads(quick: bool) -> list[Row]:
     """Return the time line of one thread and of two, in turns."""
     rows: list[Row] = []
     for n_rows, n_trees, repeats in SIZES[:2] if quick else SIZES:
-        forest = throughput.forest_of(throughput.random_trees(throughput.TREES, throughput.MEAN_NODES)[:n_trees])
+        forest = throughput.forest_of(
+            throughput.random_trees(throughput.TREES, throughput.MEAN_NODES)[:n_trees]
+        )
         table = throughput.table_of(throughput.columns_of(n_rows, np.float32))
         found: dict[tuple[str, int], list[float]] = {}
         cases = [(n, Population(table, n, 0, np.float32)) for n in (1, THREADS)]

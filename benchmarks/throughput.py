@@ -2,10 +2,11 @@
 
     python benchmarks/throughput.py [--quick] [--json FILE]
 
-Billions of node evaluations per second (nodes of all trees times rows over time): CPU time for one thread. How
-much two threads bring is measured by the clock, in turns with one thread and with no other engine between. Every engine gets the same trees, constants and columns, and its values are compared with
-float64 numpy before it is timed; engines take turns. Ours plans anew in every run; what the peers do before
-they can evaluate (building, compiling) is not counted, but listed. Peers: ``pip install -e '.[bench]'``.
+Billions of node evaluations per second (nodes of all trees times rows over time): CPU time for one thread.
+Every engine gets the same trees, constants and columns, and its values are compared with float64 numpy before
+it is timed; engines take turns. How much two threads bring is measured by the clock, in turns with one thread
+and with no other engine between. Ours plans anew in every run; what the peers do before they can evaluate
+(building, compiling) is not counted, but listed. Peers: ``pip install -e '.[bench]'``.
 
 Trees: 9 to 29 nodes (19 on average, leaves and constants counted), 31 % of them unary (exp log sqrt tanh sin
 cos square abs), the others add, sub, mul, div, all equally likely; a leaf beside another part is a constant 3
@@ -147,7 +148,7 @@ def evaluating(population: Population, forest: Forest) -> Run:
 
 
 def apart(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> tuple[Population, Forest]:
-    """Return trees of which no part is equal to another: all leaves are different names of the same columns."""
+    """Return trees without equal parts: all leaves are different names of the same columns."""
     population = Population(table, threads, 0, dtype)
     code, pointing = forest.code.copy(), np.zeros(0, np.int64)
     for first in range(0, len(code), BATCH):
@@ -483,7 +484,9 @@ def throughput(peers: Peers, trees: list[Tree], n_rows: int, repeats: int) -> li
                     f"{name}: {share:.2%} of values are wrong, numpy has {allowed - 0.005:.2%}"
                 )
         about = {"n_rows": n_rows, "dtype": dtype, "trees": len(trees), "mean_nodes": nodes / len(trees)}
-        new = timed({name: run for name, run in runs.items() if name not in both}, repeats, nodes * n_rows, about)
+        new = timed(
+            {name: run for name, run in runs.items() if name not in both}, repeats, nodes * n_rows, about
+        )
         new += by_the_clock(both, TURNS[n_rows], nodes * n_rows, about)
         for one in new:
             one["off"], one["finite"] = wrong[one["engine"]], finite
@@ -496,20 +499,25 @@ def throughput(peers: Peers, trees: list[Tree], n_rows: int, repeats: int) -> li
     return rows
 
 
-def by_the_clock(
-    runs: Mapping[str, Run], turns: int, work: float, about: Mapping[str, Any]
-) -> list[Row]:
+def by_the_clock(runs: Mapping[str, Run], turns: int, work: float, about: Mapping[str, Any]) -> list[Row]:
     """Return rates of one thread and of `THREADS`, in turns and with nobody else between: both find the same.
 
-    The row of several threads has ``times_one_thread``: the median of the ratios of each pair of runs, and its
-    spread.
+    The row of several threads has ``times_one_thread``: the ratios of the pairs of runs, median and spread.
     """
     (one, alone), (several, together) = runs.items()
     engines = {one: Engine(exhausted(alone), threads=0), several: Engine(exhausted(together), THREADS)}
     times = measure(engines, turns)
     gains = quantiles(np.divide(times[one], times[several]).tolist())
     return [
-        row(name, [work / s / 1e9 for s in times[name]], unit=UNIT, threads=threads, turns=turns, **more, **about)
+        row(
+            name,
+            [work / s / 1e9 for s in times[name]],
+            unit=UNIT,
+            threads=threads,
+            turns=turns,
+            **more,
+            **about,
+        )
         for name, threads, more in ((one, 1, {}), (several, THREADS, {"times_one_thread": gains}))
     ]
 

@@ -270,7 +270,9 @@ def with_a_large_layer(largest: int) -> tuple[StatTable, list[Dag]]:
     offsets = {"layer": np.array([0, 1, 3, 4, 5]), "element": elements}
     texts = ["sum(l2(w * g)) / params", "sum(std(w / numel + params))", "max(min(exp(w) - mean(g)))"]
     texts += ["mean(sum(tanh(w) * numel)) + count(numel)", "sum(sum(w - mean(w)))", "sum(max(w)) * params"]
-    return StatTable("abcd", columns, leaves, offsets, {"element": sizes * 2.0}, {}), [parse(t) for t in texts]
+    return StatTable("abcd", columns, leaves, offsets, {"element": sizes * 2.0}, {}), [
+        parse(t) for t in texts
+    ]
 
 
 def _random_offsets(

@@ -55,7 +55,7 @@ BATCH: Final = 1024
 FEW: Final = 64
 """Trees for which another thread is worth the while."""
 SHORT: Final = 16_384
-"""Rows up to which threads share trees rather than rows: each plans its own then, and planning weighs there."""
+"""Rows up to which threads share trees rather than rows: each plans its own, and planning weighs there."""
 MAX_SLOTS: Final = 1 << 16
 MAX_ROW_SLOTS: Final = 1 << 12
 """The same on the row axis of ragged tables: reductions to it come back rarely, those to layers cost more."""
@@ -66,7 +66,7 @@ Array = NDArray[Any]
 
 
 class _Plan(NamedTuple):
-    """What is to be done for one batch, from `proxygraph.kernels.plan`; until its thread plans the next one."""
+    """What is to be done for one batch, from `proxygraph.kernels.plan`; gone when its thread plans again."""
 
     nodes: Nodes
     roots: NDArray[np.int32]
@@ -406,7 +406,9 @@ class Population:
         most = (2 if self._ragged else 1) * int(trees.length.sum()) + len(self.vocabulary.names)
         room = self._arrays.empty
         nodes = Nodes(
-            room("part", (most, PARTS), np.int32), room("key", most, np.uint64), room("value", most, np.float64)
+            room("part", (most, PARTS), np.int32),
+            room("key", most, np.uint64),
+            room("value", most, np.float64),
         )
         roots = room("roots", len(trees.length), np.int32)
         table = room("table", 1 << (2 * most).bit_length(), np.int32)

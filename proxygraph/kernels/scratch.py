@@ -16,9 +16,9 @@ LINE: Final = 64
 class Scratch(threading.local):
     """Arrays by name, which every thread has for itself and uses again.
 
-    The system gives back memory in pages that it fills with zeros one by one: what a batch of a thousand trees
-    needs anew would take about as long as finding its equal parts. A name keeps room for the largest array
-    that was asked under it.
+    Memory that is given back and asked for anew may come in fresh pages, which the system fills one by one:
+    some 300 of them for a batch of a thousand trees. A name keeps room for the largest array that was asked
+    under it.
     """
 
     def __init__(self) -> None:
