@@ -105,8 +105,9 @@ def choose_backend(program: Program, n_entries: int, calls: int = 1, *, fresh: b
     Returns
     -------
     {"reference", "fused"}
-        "fused" from about 5 to 10 million entries on for a formula of a few operators that is run once (20 to
-        40 in a fresh process), and from a tenth of that for one run ten times; never if an operator has no template, or numba is not installed.
+        "fused" from 5 to 10 million entries on for a formula of a few operators that is run once (20 to 40 in
+        a fresh process), and from a tenth of that for one run ten times; never if an operator has no
+        template, or numba is not installed.
 
     Notes
     -----

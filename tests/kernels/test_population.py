@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -516,6 +518,33 @@ def test_threads_that_share_formulas_change_no_value(
     for _ in range(3):
         np.testing.assert_array_equal(kernel(dags), alone)
     assert (kernel.kept[0] > 0) == (memory > 0)
+
+
+@pytest.mark.parametrize("memory", [0, 40_000])
+def test_counters_do_not_depend_on_which_thread_is_faster(memory: int, monkeypatch: pytest.MonkeyPatch):
+    """Plans that keep values are made in order, whoever makes them."""
+    monkeypatch.setattr(population, "FEW", 8)
+    monkeypatch.setattr(population, "BATCH", 16)
+    rng = np.random.default_rng(46)
+    table, dags = table_of_rows(47, 100), [random_dag(rng, ROW_LEAVES) for _ in range(40)] * 4
+    collect, found = population.collect_parts, set()
+    for k in range(4):
+
+        def late(*args: Any, k: int = k) -> int:
+            if threading.get_ident() // 64 % 3 == k:  # some of the threads are slow
+                time.sleep(0.005)
+            return collect(*args)
+
+        monkeypatch.setattr(population, "collect_parts", late)
+        kernel = Population(table, 3, memory)
+        kernel(dags)
+        found.add(kernel.kept)
+    assert len(found) == 1
+    if memory == 0:
+        alone = Population(table, memory=0)
+        for first in range(0, len(dags), 16):
+            alone(dags[first : first + 16])
+        assert found == {alone.kept}
 
 
 def test_a_plan_counts_on_nothing_that_may_not_be_computed_yet():
