@@ -198,7 +198,9 @@ def gradients(network: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
     return [p.grad for p in network.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("arch", ["streetscenes:64-41414-2_12_212", "rtseg:tiny:i2s3-S2i3D0-z1y1", "ddrnet:0.25"])
+@pytest.mark.parametrize(
+    "arch", ["streetscenes:64-41414-2_12_212", "rtseg:tiny:i2s3-S2i3D0-z1y1", "ddrnet:0.25"]
+)
 def test_gradients_of_the_memory_format_are_right(arch: str) -> None:
     """Every gradient of one step beside float64; a memory layout once broke a convolution."""
     network = build(arch, 5)
