@@ -23,13 +23,13 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """What ``compile_kernel`` may be told about each back end."""
 
-REFERENCE_NS: Mapping[str, float] = {"elementwise": 3.0, "reduction": 15.0}
+REFERENCE_NS: Mapping[str, float] = {"elementwise": 8.0, "reduction": 15.0}
 """Nanoseconds the reference takes per entry of the finest axis, by kind of operator."""
 FUSED_NS = 0.5
 """The same for a whole formula in the fused kernel, which waits for memory or for a few operators."""
 COMPILE_S, COMPILE_OP_S = 0.15, 0.015
 """Seconds numba compiles per formula, and more per operator."""
-START_S = 0.6
+START_S = 0.5
 """Seconds more for the first formula of a process: loading numba, and what it does once."""
 
 
@@ -105,19 +105,20 @@ def choose_backend(program: Program, n_entries: int, calls: int = 1, *, fresh: b
     Returns
     -------
     {"reference", "fused"}
-        "fused" from 5 to 10 million entries on for a formula of a few operators that is run once (20 to 40 in
+        "fused" from 3 to 7 million entries on for a formula of a few operators that is run once (10 to 25 in
         a fresh process), and from a tenth of that for one run ten times; never if an operator has no
         template, or numba is not installed.
 
     Notes
     -----
-    The constants come from ``benchmarks/fused.py``, which prints break-even beside what is chosen here; they
-    decide within a factor of about three, since the reference's time depends on the operator.
+    The constants come from ``benchmarks/fused.py`` on two machines; it prints break-even beside what is
+    chosen here. They decide within a factor of about two: the reference's time depends on the operator, and
+    for large columns most of it is fresh memory.
 
-    "torch" is never chosen: on a CPU the generated function takes 20 to 80 times as long as the fused kernel
-    and ``torch.compile`` 0.4 to 6 s for what numba compiles in less than one; a device is the caller's to
+    "torch" is never chosen: on a CPU the generated function takes 20 to 200 times as long as the fused kernel
+    and ``torch.compile`` 0.1 to 7 s for what numba compiles in less than one; a device is the caller's to
     name. Neither is the population interpreter, which is another interface, for many formulas that share
-    parts, each run once: it takes some 20 ns per entry, what it does once for a table included.
+    parts, each run once: it takes 9 to 25 ns per entry, what it does once for a table included.
 
     Examples
     --------
