@@ -7,8 +7,8 @@ on the layer and row axes in float64; what is reported is computed again by the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Event
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event, Lock
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -360,41 +360,61 @@ class Population:
             raise
 
     def _at_once(self, forest: Forest, out: Array) -> None:
-        """Run a batch in every thread, which plans it too; plans that keep values are made in order."""
+        """Run a batch in every thread, this one included; each plans its own.
+
+        Plans that keep values are made in the order of the batches. A batch waits only for earlier ones, and
+        all of these have been taken by some thread.
+        """
         at_once, keeping = self.threads, any(len(keys) for keys in self._memory.key)
         size = min(BATCH, max(FEW, -(-len(out) // at_once)))
+        n = -(-len(out) // size)
         self._pool = self._pool or ThreadPoolExecutor(at_once)
-        self._plans += at_once  # all plans before have been run: they are settled for the first one
-        arranged: list[Event] = []
-        begun: list[Future[NDArray[np.int64]]] = []
+        now = self._plans + at_once + 1  # all plans before have been run: they are settled for the first one
+        self._plans = now + n
+        arranged, ran = [Event() for _ in range(n)], [Event() for _ in range(n)]
+        counts = np.zeros((n, 2), np.int64)
+        batches, turn, failed = iter(range(n)), Lock(), Event()
 
-        def work(k: int, now: int) -> NDArray[np.int64]:
+        def work(k: int) -> None:
             rows = slice(k * size, (k + 1) * size)
-            memory = self._memory if keeping else self._memory._replace(counts=np.zeros(2, np.int64))
+            memory = self._memory if keeping else self._memory._replace(counts=counts[k])
             try:
                 parts = self._collected(forest.take(rows))
-                # only batches before this one are waited for, and all of these have begun
                 if keeping and k > 0:
                     arranged[k - 1].wait()
                 if k >= at_once:
-                    begun[k - at_once].result()
-                plan = self._arranged(parts, now, at_once, memory)
+                    ran[k - at_once].wait()
+                if failed.is_set():  # what an earlier plan promised may not be there
+                    return
+                plan = self._arranged(parts, now + k, at_once, memory)
             finally:
                 arranged[k].set()
             self._alone(plan, out[rows].reshape(-1))
-            return memory.counts
 
+        def take() -> None:
+            while not failed.is_set():
+                with turn:
+                    k = next(batches, n)
+                if k == n:
+                    return
+                try:
+                    work(k)
+                except BaseException:
+                    failed.set()
+                    raise
+                finally:
+                    ran[k].set()
+
+        others = [self._pool.submit(take) for _ in range(min(at_once, n) - 1)]
         try:
-            for k in range(-(-len(out) // size)):
-                self._plans += 1
-                arranged.append(Event())
-                begun.append(self._pool.submit(work, k, self._plans))
-            counts = [future.result() for future in begun]
-        except BaseException:
-            wait(begun)
-            raise
-        if not keeping:
-            self._memory.counts[:] += np.sum(counts, axis=0)
+            take()
+        finally:
+            # a thread that has not begun yet is not waited for: there is nothing left to do
+            wait([other for other in others if not other.cancel()])
+        for other in others:
+            if not other.cancelled():
+                other.result()
+        self._memory.counts[:] += counts.sum(axis=0)
 
     def _planned(self, trees: Forest, at_once: int, memory: Memory | None = None) -> _Plan:
         """Return the plan of one batch; `at_once` plans, this one included, may be running."""
