@@ -21,10 +21,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from proxygraph import ProxyRanker, StatTable, SymbolicRegressor, parse
 from proxygraph.errors import ConfigError, StorageError
-from proxygraph.estimators.chosen import Candidate, Data, chosen_on_rows
+from proxygraph.estimators.chosen import Candidate, Data, chosen, chosen_on_rows
 from proxygraph.estimators.formula import Formula
 from proxygraph.estimators.weighted import RANKED, weighted
-from proxygraph.finish import steepest
+from proxygraph.finish import least_information, steepest
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.leaves import STATISTICS, Leaf
 from proxygraph.objective import OBJECTIVES, Objective
@@ -254,12 +254,27 @@ def test_a_row_without_a_score_ranks_last(monkeypatch):
     assert model.score([[1.0], [1.0]], [1.0, 2.0]) == 0.0
 
 
-def test_without_rows_held_out_the_steepest_fall_of_loss_decides():
+def test_without_rows_held_out_loss_and_size_decide():
     X, y = data()
-    model = SymbolicRegressor(**{**TINY, "generations": 15}).fit(X, y)
-    assert all(one["validation"] is None for one in model.front_)
-    losses = [1.0 - one["score"] for one in model.front_]
-    assert model.best_index_ == steepest(losses, [one["size"] for one in model.front_])
+    for make in (SymbolicRegressor, ProxyRanker):
+        model = make(**{**TINY, "generations": 15}).fit(X, y)
+        assert all(one["validation"] is None for one in model.front_)
+        losses, sizes = [1.0 - one["score"] for one in model.front_], [one["size"] for one in model.front_]
+        fit = make is SymbolicRegressor
+        expected = least_information(losses, sizes, len(y)) if fit else steepest(losses, sizes)
+        assert model.best_index_ == expected
+
+
+@pytest.mark.parametrize(("weight", "chosen_one"), [(1.0, 0), (4.0, 1)])
+def test_without_rows_held_out_a_weight_counts_as_so_many_rows(weight, chosen_one):
+    table = StatTable.from_columns(None, {"x": np.arange(30.0), "z": np.ones(30)})
+    both = [
+        Candidate(Formula(parse(text, table.leaves), score, None), 0, np.empty(0))
+        for text, score in (("x", 0.80), ("x + exp(z)", 0.85))
+    ]
+    judge, rows = weighted(OBJECTIVES["r2"], np.full(30, weight)), np.arange(30)
+    line, best = chosen(both, Data(table, [table], rows.astype(float), judge, rows, rows[:0]))
+    assert line[best] is both[chosen_one].formula
 
 
 def test_a_constant_target_is_its_own_formula_but_cannot_be_ranked():
