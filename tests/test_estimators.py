@@ -559,6 +559,20 @@ def test_a_ranker_takes_statistics_of_networks(tmp_path):
 # ---- wrong use ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("make", BOTH)
+def test_a_search_ends_when_it_is_good_enough_or_nothing_gets_better(make):
+    X, y = data()
+    seen: list[Any] = []
+    given = {**TINY, "population": 40, "callback": seen.append, "generations": None}
+    make(**{**given, "enough": 0.5, "stagnation": 500}).fit(X, y)
+    assert seen[-1].best >= 0.5
+    assert all(state.best < 0.5 for state in seen[:-1])
+    seen.clear()
+    make(**{**given, "stagnation": 3, "max_size": 3, "operators": ["add"]}).fit(X, y)
+    assert seen[-1].generation - seen[-1].last_gain == 3
+    assert all(state.generation - state.last_gain < 3 for state in seen[:-1])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -566,6 +580,8 @@ def test_a_ranker_takes_statistics_of_networks(tmp_path):
         ({"objective": "r3"}, "SymbolicRegressor has r2, mse"),
         ({"generations": 0}, "generations=0: a number from 1 on"),
         ({"generations": None}, "would never end"),
+        ({"stagnation": 0}, "stagnation=0: a whole number from 1 on"),
+        ({"enough": -0.5}, "enough=-0.5: a number from 0 on"),
         ({"time_budget": -1.0}, "time_budget=-1.0"),
         ({"population": 3}, "population=3"),
         ({"max_size": 1}, "max_size=1: a number from 2 on"),
