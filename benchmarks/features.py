@@ -1,6 +1,6 @@
 """What does each feature of a search cost, and all of them together?
 
-    python benchmarks/features.py [--quick] [--json FILE]
+    python benchmarks/features.py [--quick] [--only {apart,together}] [--json FILE]
 
 A table of 500 rows and 5 columns. First distinct formulas scored per CPU second of the whole loop in one
 thread, once with everything switched off (one island, constants as they come) and once with each feature
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import Row, arguments, print_rows, row, write
+from benchmarks.common import Row, arguments, print_rows, row, write, written
 
 import numpy as np  # isort: skip
 
@@ -161,11 +161,14 @@ def run(part: str, variants: Sequence[Variant], threads: int, seconds: float, tu
 
 def main() -> None:
     """Run, print, write."""
-    options = arguments(__doc__)
+    parts = ("apart", "together")
+    options = arguments(__doc__, parts)
     seconds, turns = (0.5, 3) if options.quick else (2.0, 10)
-    rows = run("apart", apart(), 1, seconds, turns)
-    for threads in (1, THREADS):
-        rows += run("together", together(), threads, seconds, turns)
+    rows = [one for one in written(options.json, THREADS) if options.only not in (None, one["part"])]
+    if options.only != "together":
+        rows = [*run("apart", apart(), 1, seconds, turns), *rows]
+    if options.only != "apart":
+        rows += [one for n in (1, THREADS) for one in run("together", together(), n, seconds, turns)]
     print_rows(rows, "part", "objective", "share")
     write(options.json, "features", rows, THREADS)
 

@@ -445,8 +445,8 @@ class Search:
         """Return which formulas, in their final form, do on the data what they must."""
         assert self.behaviour is not None
         values = np.asarray(self.evaluate.run(living.trees), np.float64)
-        lines = np.array([self.objective.line(each, self.target) for each in values]).reshape(-1, 2)
-        return self.behaviour.holds(living.trees, lines[:, 0], lines[:, 1])
+        lines = self.objective.lines(values, self.target)
+        return self.behaviour.holds(living.trees, lines[:, 0], lines[:, 1], values)
 
     def with_fitted(self, state: SearchState, found: Living, counters: dict[str, int]) -> Living:
         """Return the scored formulas, those of new structures with fitted constants where that is better.
