@@ -13,7 +13,8 @@ threads. The search of benchmarks/loop.py; what the command runs by default (fou
 checkpoints); that with units and limits on structure; with a sign demanded, too, which is looked at on the
 data; and the one with limits with islands as large as the one of benchmarks/loop.py.
 
-``share`` is the median rate beside that of the first search of the same part, objective and threads.
+``share`` is the median rate beside that of the first search of the same part, objective and threads. A
+formula is distinct if its island has not met it; ``distinct_over_islands`` says how many are among all.
 """
 
 from __future__ import annotations
@@ -93,6 +94,13 @@ class Running:
         self.rates.append((self.state.counters["evaluated"] - before) / spent)
 
 
+def distinct(state: IslandsState | None) -> float:
+    """Return which share of the formulas that islands know are distinct over all of them."""
+    assert state is not None
+    keys = [one.known.content()[0] for one in state.islands]
+    return len(np.unique(np.concatenate(keys))) / sum(map(len, keys))
+
+
 def apart() -> list[Variant]:
     """Return searches with one feature each; the first of an objective is the one to compare with."""
     return [
@@ -154,6 +162,7 @@ def run(part: str, variants: Sequence[Variant], threads: int, seconds: float, tu
         base = first.setdefault(one.objective.rpartition(":")[2], float(np.median(rates)))
         more: Row = {"n_rows": 500, "dtype": "float64", "part": part, "objective": one.objective}
         more |= {"threads": threads, "share": float(np.median(rates)) / base}
+        more["distinct_over_islands"] = distinct(done.state)
         unit = f"distinct formulas/{'CPU s' if part == 'apart' else 's'}"
         rows.append(row(one.name, rates, unit=unit, **more))
     return rows

@@ -20,6 +20,7 @@ def run_of(engine: str = "gplearn", problem: str = "Nguyen-5", seed: int = 0, **
     return {
         "engine": engine,
         "version": "1",
+        "cpu": "a processor",
         "problem": problem,
         "seed": seed,
         "threads": 1,
