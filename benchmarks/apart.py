@@ -24,11 +24,11 @@ def names_apart(names: Sequence[str], n: int = NETWORKS) -> list[str]:
     return sampled([name for name in names if str(Arch.parse(name).live()) not in taken], n, SEED)
 
 
-def problem_apart(path: Path, *, report: Report) -> Problem:
-    """Return a problem of networks that the problem ``transnas101`` does not have."""
+def problem_apart(path: Path, draw: int = 0, *, report: Report) -> Problem:
+    """Return a problem of networks that ``transnas101`` does not have; `draw` as in `Measurement`."""
     results = published(path, "seg_valid_miou")
     names = names_apart(sorted(results))
     archs = [Arch.parse(name) for name in names]
     target = np.array([results[name] for name in names])
-    table = statistics(archs, Measurement(), report)
+    table = statistics(archs, Measurement(draw=draw), report)
     return Problem("apart", table, target, "seg_valid_miou", tuple(str(arch.live()) for arch in archs))

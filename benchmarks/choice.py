@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
 from proxygraph.kernels import compile_kernel
-from proxygraph.problem import Problem
+from proxygraph.problem import Problem, Split
 from proxygraph.program import lower
 from proxygraph.rank import spearman
 from proxygraph.run import RunFolder
@@ -35,31 +36,58 @@ TOGETHER = 8
 """Formulas compiled together."""
 
 
+@dataclass(frozen=True)
+class Hall:
+    """The formulas of a finished search on all rows: values (formulas, rows), turned as training rows say."""
+
+    values: Floats
+    sizes: NDArray[np.int64]
+    split: Split
+
+    @classmethod
+    def read(cls, folder: Path, problem: Problem) -> Hall:
+        """Evaluate a hall of fame.
+
+        Raises
+        ------
+        ConfigError
+            If the run is on other data.
+        """
+        settings = RunFolder(folder).read("config.json")
+        if settings["data"] != problem.digest:
+            raise ConfigError(f"{folder}: a run on other data than {problem.name}")
+        split = problem.split(settings["seed"], settings["train"], settings["validation"])
+        with (folder / "hall_of_fame.csv").open(encoding="utf-8", newline="") as file:
+            dags = [parse(line["formula"], problem.table.leaves) for line in csv.DictReader(file)]
+        portions = [dags[i : i + TOGETHER] for i in range(0, len(dags), TOGETHER)]
+        values = np.concatenate([compile_kernel(lower(portion))(problem.table) for portion in portions])
+        backward = [rho(v[split.train], problem.target[split.train]) < 0.0 for v in values]
+        values = np.where(np.array(backward)[:, None], -values, values)
+        return cls(values, np.array([dag.size for dag in dags]), split)
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """Return the rows that the search or the choice saw."""
+        return np.concatenate([self.split.train, self.split.validation])
+
+
 def hall(folder: Path, problem: Problem) -> dict[str, Floats]:
     """Return size, undefined rows and rho on the parts of the rows, of every formula of a hall of fame.
 
     Turned as the training rows say; -1 where undefined.
     """
-    settings = RunFolder(folder).read("config.json")
-    if settings["data"] != problem.digest:
-        raise ConfigError(f"{folder}: a run on other data than {problem.name}")
-    split = problem.split(settings["seed"], settings["train"], settings["validation"])
-    with (folder / "hall_of_fame.csv").open(encoding="utf-8", newline="") as file:
-        dags = [parse(line["formula"], problem.table.leaves) for line in csv.DictReader(file)]
-    portions = [dags[i : i + TOGETHER] for i in range(0, len(dags), TOGETHER)]
-    values = np.concatenate([compile_kernel(lower(portion))(problem.table) for portion in portions])
-    seen = np.concatenate([split.train, split.validation])
-    parts = {"train": split.train, "validation": split.validation, "seen": seen, "test": split.test}
+    one = Hall.read(folder, problem)
+    parts = {"train": one.split.train, "validation": one.split.validation}
+    parts |= {"seen": one.seen, "test": one.split.test}
     found = {
-        part: np.array([_rho(v[rows], problem.target[rows]) for v in values]) for part, rows in parts.items()
+        part: np.nan_to_num([rho(v[rows], problem.target[rows]) for v in one.values], nan=-1.0)
+        for part, rows in parts.items()
     }
-    sign = np.where(found["train"] < 0.0, -1.0, 1.0)
-    found = {part: np.nan_to_num(sign * rho, nan=-1.0) for part, rho in found.items()}
-    undefined = (~np.isfinite(values[:, seen])).sum(axis=1).astype(float)
-    return found | {"size": np.array([float(dag.size) for dag in dags]), "undefined": undefined}
+    undefined = (~np.isfinite(one.values[:, one.seen])).sum(axis=1).astype(float)
+    return found | {"size": one.sizes.astype(float), "undefined": undefined}
 
 
-def _rho(values: Floats, target: Floats) -> float:
+def rho(values: Floats, target: Floats) -> float:
     """Return Spearman over the rows with a value, NaN where it is undefined."""
     ok = np.isfinite(values)
     if ok.sum() < 2 or (values[ok] == values[ok][0]).all():

@@ -2,7 +2,7 @@
 
     python benchmarks/proxies.py handmade CSV [--published CSV] [--camvid] [--quick] [--json FILE]
     python benchmarks/proxies.py discover SOURCE [--labels 50 100 400] [--seeds 0 1 2] [--evaluations N]
-    python benchmarks/proxies.py apart CSV OUT.safetensors
+    python benchmarks/proxies.py apart CSV OUT.safetensors [--draw N]
     python benchmarks/proxies.py transfer SOURCE SOURCE... [--seeds 0 1 2] [--evaluations N]
     python benchmarks/proxies.py plots [--work DIR] [--variant NAME]
 
@@ -98,6 +98,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     four = parts.add_parser("apart", help="write a problem of networks that the results are not reported on")
     four.add_argument("csv", type=Path, help="published results of the micro networks")
     four.add_argument("out", type=Path, help=".safetensors file to write")
+    four.add_argument("--draw", type=int, default=0, help="seed of the networks' weights and pictures (0)")
     five = parts.add_parser("transfer", help="judge formulas on problems they have not seen")
     transfer.add_options(five)
     for part in (one, two, five):
@@ -128,7 +129,7 @@ def main() -> None:
         return
     with reporting(console()) as report:
         if options.part == "apart":
-            apart.problem_apart(options.csv, report=report).save(options.out)
+            apart.problem_apart(options.csv, options.draw, report=report).save(options.out)
             return
         rows = ROWS[options.part](options, report)
     print_rows(

@@ -14,7 +14,7 @@ from segspace.augment import normalised
 from segspace.datasets import Dataset, Pictures
 
 
-def scenes(counts: Sequence[int], size: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+def scenes(counts: Sequence[int], size: Sequence[int], draw: int = 0) -> list[tuple[Tensor, Tensor]]:
     """Return batches of generated street scenes.
 
     Parameters
@@ -23,13 +23,15 @@ def scenes(counts: Sequence[int], size: Sequence[int]) -> list[tuple[Tensor, Ten
         Pictures of each batch.
     size : (int, int)
         Height and width.
+    draw : int
+        Other numbers, other scenes.
 
     Returns
     -------
     list of (Tensor, Tensor)
         Normalised pictures (n, 3, h, w), classes (n, h, w).
     """
-    drawn = [streetscenes.batch(1000 + i, n, *size) for i, n in enumerate(counts)]
+    drawn = [streetscenes.batch(1000 + 100 * draw + i, n, *size) for i, n in enumerate(counts)]
     return [(torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in drawn]
 
 

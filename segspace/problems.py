@@ -56,6 +56,8 @@ class Measurement:
         Values kept per layer.
     width, stem_stride, decoder_least, classes : int
         Of the networks (`segspace.transnas101.build`).
+    draw : int
+        Seed of the initial weights, and which pictures: two draws differ by chance alone.
     leaves : tuple of str, optional
         Which statistics; by default those of `proxygraph.stats.collect`.
     """
@@ -68,6 +70,7 @@ class Measurement:
     stem_stride: int = 4
     decoder_least: int = 1
     classes: int = 17
+    draw: int = 0
     leaves: tuple[str, ...] | None = None
 
 
@@ -115,8 +118,9 @@ def transnas101(argument: str, *, report: Report) -> Problem:
     argument : str
         ``CSV`` or ``CSV?sample=1000&sample_seed=0&size=64&target=seg_valid_miou``: the file of published
         results (columns ``arch`` and the target), how many networks to draw and with which seed, side of the
-        images that statistics are taken on. The sample does not follow the seed of a search: searches with
-        other seeds split the same networks in other ways and share their statistics.
+        images that statistics are taken on; further settings are those of `Measurement`. The sample does not
+        follow the seed of a search: searches with other seeds split the same networks in other ways and share
+        their statistics.
     report : callable
         Progress of collecting statistics.
 
@@ -215,9 +219,10 @@ def statistics(archs: Sequence[Arch], how: Measurement, report: Report) -> StatT
         "decoder_least": how.decoder_least,
         "classes": how.classes,
     }
-    recipe = json.dumps({"version": NETWORKS_VERSION, **shape}, sort_keys=True)
-    networks = [(str(arch), partial(build, arch, **shape)) for arch in archs]
-    batches, loss = scenes(counts, (how.size, how.size)), torch.nn.functional.cross_entropy
+    drawn = {"seed": how.draw} if how.draw else {}  # what was kept before there were draws stays valid
+    recipe = json.dumps({"version": NETWORKS_VERSION, **shape, **drawn}, sort_keys=True)
+    networks = [(str(arch), partial(build, arch, **shape, **drawn)) for arch in archs]
+    batches, loss = scenes(counts, (how.size, how.size), how.draw), torch.nn.functional.cross_entropy
     return _collected(networks, batches, loss, how.samples, recipe, report, how.leaves)
 
 
@@ -274,6 +279,7 @@ def _settings(argument: str) -> tuple[str, dict[str, Any]]:
         "images": int,
         "batches": int,
         "samples": int,
+        "draw": int,
     }
     settings: dict[str, Any] = {}
     for name, value in parse_qsl(query):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -275,3 +276,17 @@ def test_problem_reads_its_table(packaged: Callable[[], Path]) -> None:
     assert len(rows) == 12
     assert problem.target.tolist() == [30.5, *(32.0 + k for k in range(10))]
     assert problem.groups == tuple(dict.fromkeys(r.arch for r in rows))
+
+
+def test_another_draw_has_other_weights_and_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(problems, "_collected", lambda *args: asked.append(args))
+    arch = Micro.parse("64-41414-2_12_212")
+    for draw in (0, 1):
+        problems.statistics([arch], problems.Measurement(size=16, width=8, draw=draw), lambda *_: None)
+    weights = [next(args[0][0][1]().parameters()) for args in asked]
+    pictures = [args[1][0][0] for args in asked]
+    assert weights[0].shape == weights[1].shape
+    assert not torch.equal(*weights)
+    assert not torch.equal(*pictures)
+    assert asked[0][4] != asked[1][4]  # what is kept of one draw is not taken for the other

@@ -198,7 +198,9 @@ def gradients(network: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
     return [p.grad for p in network.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("arch", ["streetscenes:64-41414-2_12_212", "rtseg:tiny:i2s3-S2i3D0-z1y1"])
+@pytest.mark.parametrize(
+    "arch", ["streetscenes:64-41414-2_12_212", "rtseg:tiny:i2s3-S2i3D0-z1y1", "ddrnet:0.25"]
+)
 def test_gradients_of_the_memory_format_are_right(arch: str) -> None:
     """Every gradient of one step beside float64; a memory layout once broke a convolution."""
     network = build(arch, 5)
@@ -214,9 +216,10 @@ def test_gradients_of_the_memory_format_are_right(arch: str) -> None:
     assert max(float((a - b).norm()) for a, b in zip(found, expected, strict=True)) < 1e-4 * total
 
 
-def test_narrow_strided_convolutions_keep_the_plain_layout() -> None:
-    assert memory_format(nn.Conv2d(4, 8, 1, 2)) is torch.contiguous_format
-    assert memory_format(nn.Conv2d(8, 8, 1, 2)) is torch.channels_last
+def test_strided_pointwise_convolutions_keep_the_plain_layout() -> None:
+    assert memory_format(nn.Conv2d(8, 16, 1, 2)) is torch.contiguous_format
+    assert memory_format(build("ddrnet:0.25", 5)) is torch.contiguous_format
+    assert memory_format(nn.Conv2d(8, 8, 1)) is torch.channels_last
     assert memory_format(nn.Conv2d(4, 8, 3, 2)) is torch.channels_last
 
 
