@@ -94,7 +94,7 @@ def epochs(n: int) -> tuple[list[Row], dict[str, float]]:
         row("client: unpack a state", back, unit="s", **ABOUT),
         row("client: migration of an island", moved, unit="s", **ABOUT),
     ]
-    means = {
+    means: dict[str, Any] = {
         "epoch": work,
         "pack": away,
         "unpack": back,
