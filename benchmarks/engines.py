@@ -81,7 +81,7 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
     from proxygraph.canon import canonical
     from proxygraph.compact.forest import tree_length
     from proxygraph.dag import Dag
-    from proxygraph.finish import exact_values, steepest
+    from proxygraph.finish import exact_values, least_information
     from proxygraph.infix import text
     from proxygraph.loop import SETTLED, Stop, run
     from proxygraph.objective import find_objective
@@ -110,7 +110,7 @@ def run_ours(X: Floats, y: Floats, seconds: float, seed: int, threads: int) -> M
         tuned = tuner.tuned(final) if cpu() - start < seconds else final
         found |= {dag.key: dag for dag in (final, tuned)}
     dags = list(found.values())
-    dag = dags[steepest([loss(one) for one in dags], [one.size for one in dags])]
+    dag = dags[least_information([loss(one) for one in dags], [one.size for one in dags], len(y))]
 
     def predict(X: Floats) -> Floats:
         return exact_values(dag, table_of(X), np.arange(len(X)))

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/performance.md and docs/regression.md, and fill in the tables of both.
+"""Draw the pictures of docs/performance.md and docs/regression.md; fill in tables, of docs/scale.md too.
 
     python benchmarks/plots.py
 
@@ -394,11 +394,74 @@ def regression_totals() -> str:
 
 def features_table() -> str:
     """Return what each feature of a search leaves of its speed."""
-    rows = rows_of("features")
+    rows = [row for row in rows_of("features") if row["part"] == "apart"]
     body = [
-        [row["engine"], median(rows, engine=row["engine"]), f"{100 * row['share']:.0f} %"] for row in rows
+        [
+            f"{row['objective'].rpartition(':')[2]}, {row['engine']}",
+            median(rows, engine=row["engine"], objective=row["objective"]),
+            f"{100 * row['share']:.0f} %",
+        ]
+        for row in rows
     ]
     return table(["search", "distinct formulas per CPU s", "of the plain one"], body)
+
+
+def together_table() -> str:
+    """Return the speed by the clock of searches with more and more of the features, by threads."""
+    rows = [row for row in rows_of("features") if row["part"] == "together"]
+    threads = sorted({row["threads"] for row in rows})
+    body = []
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        mine = {row["threads"]: row for row in rows if row["engine"] == engine}
+        cells = [median(rows, engine=engine, threads=n) for n in threads]
+        body.append([engine, *cells, *(f"{100 * mine[n]['share']:.0f} %" for n in threads)])
+    names = [f"{n} thread{'s' if n > 1 else ''}" for n in threads]
+    head = ["search by Spearman", *(f"{name}: distinct formulas/s" for name in names)]
+    return table([*head, *(f"{name}: of the first" for name in names)], body)
+
+
+def scale_table() -> str:
+    """Return the constants of the model of docs/scale.md."""
+    rows = {row["engine"]: row for row in rows_of("scale")}
+
+    def cell(engine: str, scale: float, digits: int, unit: str) -> str:
+        m, low, high = (f"{rows[engine][key] * scale:,.{digits}f}" for key in ("median", "p10", "p90"))
+        return f"{m} {unit} ({low}–{high})" if low != high else f"{m} {unit}"
+
+    body = [
+        ["formulas scored by one core", cell("one core: formulas", 1, 0, "/s")],
+        ["work of one island between two migrations", cell("one core: epoch of an island", 1, 3, "s")],
+        ["recipe", cell("recipe of a table", 1e-3, 0, "kB")],
+        ["state of one island, over the run", cell("state of an island", 1e-3, 0, "kB")],
+        ["growth of a state per generation", cell("growth of a state per generation", 1e-3, 1, "kB")],
+        ["pack a state", cell("client: pack a state", 1e3, 2, "ms")],
+        ["unpack a state", cell("client: unpack a state", 1e3, 2, "ms")],
+        ["migrate an island", cell("client: migration of an island", 1e3, 2, "ms")],
+        ["Dask: one empty task", cell("Dask: empty task, several at a time", 1e3, 2, "ms")],
+        ["Dask: bytes through the scheduler, one way",
+         cell("Dask: throughput through the scheduler, one way", 1e-6, 0, "MB/s")],
+    ]  # fmt: skip
+    for samples in (512, 64, 16):
+        name = f"recipe per network, {samples} samples per layer and leaf"
+        body.append([name, cell(f"recipe per network, {samples} samples", 1e-3, 0, "kB")])
+    return table(["what", "median (10 %–90 %)"], body)
+
+
+def scale_runs_table() -> str:
+    """Return searches on Dask workers, measured and by the model."""
+    rows = rows_of("scale")
+    measured = {row["threads"]: row for row in rows if row["engine"] == "search on Dask workers"}
+    model = {r["threads"]: r["median"] for r in rows if r["engine"] == "search on Dask workers, by the model"}
+    seconds = [f"{one['median']:.2f} ({one['p10']:.2f}–{one['p90']:.2f})" for one in measured.values()]
+    ratio = [f"{model[n] / one['median'] - 1:+.0%}".replace("%", " %") for n, one in measured.items()]
+    return table(
+        ["workers", *map(str, measured)],
+        [
+            ["measured, s", *seconds],
+            ["model, s", *(f"{model[n]:.2f}" for n in measured)],
+            ["model beside measured", *ratio],
+        ],
+    )
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -424,6 +487,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "regression drawn": lambda: regression_table("drawn"),
     "regression totals": regression_totals,
     "features": features_table,
+    "features together": together_table,
+    "scale": scale_table,
+    "scale runs": scale_runs_table,
 }
 
 
@@ -577,7 +643,7 @@ def main() -> None:
     stages_picture()
     if rows_of("regression"):
         regression_picture()
-    for page in (DOCS / "performance.md", DOCS / "regression.md"):
+    for page in (DOCS / name for name in ("performance.md", "regression.md", "scale.md")):
         page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -224,6 +224,24 @@ def choice_table(rows: Sequence[Row]) -> str:
     return table(["labels", "search", "choice", "test ρ, mean (least)", "runs"], body)
 
 
+def ablation_table(rows: Sequence[Row]) -> str:
+    """Return what changes of leaves, other draws and joined scores bring, seed by seed."""
+    body = [
+        [
+            str(r["labels"]),
+            r["engine"],
+            r["change"],
+            f"{r['mean']:.3f} ({r['least']:.3f})",
+            f"{r['gain']:+.3f} ± {r['gain_sd']:.3f}",
+            str(r["runs"]),
+        ]
+        for r in sorted(rows, key=lambda r: (r["labels"], r["engine"] != "leaves"))
+    ]
+    return table(
+        ["labels", "kind", "change", "test ρ, mean (least)", "gain on the same seeds (s.d.)", "runs"], body
+    )
+
+
 def labels_picture(rows: Sequence[Row], problem: str) -> None:
     """Draw rho against labels, with the baselines and the goals."""
     mine = [r for r in rows if r["problem"] == problem]
@@ -350,6 +368,8 @@ def main(work: Path = Path("runs/proxies"), variant: str = "default") -> None:
         tables["transfer"] = transfer_table(moved)
     if rules := plots.rows_of("choice"):
         tables["choice"] = choice_table(rules)
+    if changes := plots.rows_of("ablation"):
+        tables["ablation"] = ablation_table(changes)
     if found:
         tables |= {"discovery": discovery_table(found), "formulas": formulas_table(found)}
         for problem in sorted({r["problem"] for r in found}):

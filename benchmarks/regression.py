@@ -31,7 +31,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.common import Row, row, write
+from benchmarks.common import Row, environment, row, write
 
 import numpy as np  # isort: skip
 
@@ -112,6 +112,7 @@ def run_apart(key: Key) -> Row:
         process.join()
     engine, problem, seed, threads, seconds = key
     about = {"engine": engine, "version": version_of(engine), "problem": problem, "seed": seed}
+    about["cpu"] = environment(threads)["cpu"]  # a run may be kept while others are made on another machine
     return {**about, "threads": threads, "seconds": seconds, **found}
 
 
@@ -184,6 +185,7 @@ def summary(runs: Sequence[Row]) -> Row:
         "evaluations_per_second": middle(rates),
         "cpu_seconds": middle([run["cpu_seconds"] for run in done]),
         "version": runs[0]["version"],
+        "cpu": ", ".join(sorted({run["cpu"] for run in runs})),
         "budget": runs[0]["seconds"],
     }
 

@@ -1,19 +1,22 @@
 """Draw the pictures and fill in the tables of the pages on segmenters.
 
-    python benchmarks/segmenter_plots.py
+    python benchmarks/segmenter_plots.py [--work runs/segmenters --data camvid:DIR --archs ARCH...]
 
 From the files in benchmarks/results, in the manner of ``benchmarks/plots.py``; a table or picture of a result
-that is not there stays as it is.
+that is not there stays as it is. With --work also what the named networks predict: from the runs, since the
+result file has no pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from benchmarks import search_plots
+from benchmarks import search_plots, winner_plots
 from benchmarks.plots import DOCS, filled, number, rows_of, table
 
 PAGES = ("latency.md", "rtseg.md", "segmenter-search.md", "segmenter.md")
@@ -73,6 +76,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "latency": latency_table,
     "latency conditions": conditions_table,
     "scoring": scoring_table,
+    "budget": winner_plots.budget_table,
 }
 
 
@@ -93,13 +97,21 @@ def latency_picture() -> None:
     plt.close(figure)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draw, fill in."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work", type=Path, help="folder of benchmarks/segmenters.py")
+    parser.add_argument("--data", help="its data set")
+    parser.add_argument("--archs", nargs="+", help="networks whose predictions are drawn")
+    options = parser.parse_args(arguments)
     mpl.use("svg")
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     plt.rcParams["svg.hashsalt"] = "proxygraph"  # the same numbers give the same file
     latency_picture()
     search_plots.pictures()
+    winner_plots.draw_archs()
+    if options.work:
+        winner_plots.draw_predictions(options.work, options.archs, options.data)
     tables = {**TABLES, **search_plots.tables()}
     for page in (DOCS / name for name in PAGES if (DOCS / name).is_file()):
         page.write_text(filled(page.read_text(encoding="utf-8"), tables), encoding="utf-8")

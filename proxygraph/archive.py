@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from proxygraph.dag import Dag
 
@@ -32,26 +34,42 @@ class HallOfFame:
     members: tuple[Individual, ...] = ()
     keep: int = 4
 
-    def updated(self, candidates: list[Individual]) -> HallOfFame:
+    @cached_property
+    def best(self) -> float:
+        """The highest fitness; 0 of none."""
+        return max((one.fitness for one in self.members), default=0.0)
+
+    @cached_property
+    def _by_size(self) -> Mapping[int, Sequence[Individual]]:
+        """The members of every size, the best first."""
+        return _grouped(self.members)
+
+    def updated(self, candidates: Sequence[Individual]) -> HallOfFame:
         """Return the hall of fame after meeting `candidates`."""
-        by_size: dict[int, dict[str, Individual]] = {}
-        for one in (*self.members, *candidates):
-            by_size.setdefault(one.size, {}).setdefault(one.dag.key, one)
-        kept: list[Individual] = []
-        for size in sorted(by_size):
-            best = sorted(by_size[size].values(), key=lambda i: (-i.fitness, i.dag.key))
+        if not candidates:
+            return self
+        by_size = dict(self._by_size)
+        for size, new in _grouped(candidates).items():
+            some: dict[str, Individual] = {}
+            for one in (*by_size.get(size, ()), *new):
+                some.setdefault(one.dag.key, one)
             # equal fitness nearly always means the same order of the rows: one of them is enough
             distinct: list[Individual] = []
-            for one in best:
+            for one in sorted(some.values(), key=lambda i: (-i.fitness, i.dag.key)):
                 if not distinct or one.fitness != distinct[-1].fitness:
                     distinct.append(one)
-            kept.extend(distinct[: self.keep])
-        return HallOfFame(tuple(kept), self.keep)
+            by_size[size] = distinct[: self.keep]
+        return HallOfFame(tuple(one for size in sorted(by_size) for one in by_size[size]), self.keep)
 
     def least(self, size: int) -> float:
         """Return the fitness that a formula of this size must exceed to enter."""
-        fitness = sorted((one.fitness for one in self.members if one.size == size), reverse=True)
-        return fitness[self.keep - 1] if len(fitness) >= self.keep else -1.0
+        members = self._by_size.get(size, ())
+        return members[self.keep - 1].fitness if len(members) >= self.keep else -1.0
+
+    def best_up_to(self, size: int) -> float:
+        """Return the highest fitness of formulas that are not larger; -1 of none."""
+        best = (some[0].fitness for each, some in self._by_size.items() if each <= size)
+        return max(best, default=-1.0)
 
     def front(self) -> tuple[Individual, ...]:
         """Return the formulas that no smaller or equally large one equals or beats."""
@@ -62,3 +80,11 @@ class HallOfFame:
                 best = one.fitness
                 front.append(one)
         return tuple(front)
+
+
+def _grouped(ones: Sequence[Individual]) -> dict[int, list[Individual]]:
+    """Return formulas by size, in the order they came in."""
+    by_size: dict[int, list[Individual]] = {}
+    for one in ones:
+        by_size.setdefault(one.size, []).append(one)
+    return by_size

@@ -189,7 +189,7 @@ class SearchState:
     @property
     def best(self) -> float:
         """The highest fitness so far."""
-        return max((one.fitness for one in self.hall.members), default=0.0)
+        return self.hall.best
 
 
 @dataclass(frozen=True, eq=False)
@@ -409,10 +409,10 @@ class Search:
             counters["forbidden"] += int((~behaves).sum())
             found, born = found.take(np.flatnonzero(behaves)), born[behaves]
         honoured = self.honoured(found, state.hall)
-        members = {one.dag.key for one in state.hall.members}
-        counters["algebraic"] += sum(one.dag.key in members for one in honoured)
+        if honoured:
+            members = {one.dag.key for one in state.hall.members}
+            counters["algebraic"] += sum(one.dag.key in members for one in honoured)
         hall = state.hall.updated(honoured)
-        best = max((one.fitness for one in hall.members), default=0.0)
         pool = state.population.joined(found)
         born = np.append(np.full(len(state.population), -1, np.int8), born)
         apart = representatives(pool.fitness, pool.size, pool.code, pool.key)
@@ -427,7 +427,7 @@ class Search:
             known=state.known,
             classes=state.classes,
             counters=counters,
-            last_gain=state.generation + 1 if best > state.best else state.last_gain,
+            last_gain=state.generation + 1 if hall.best > state.best else state.last_gain,
             renewed=state.renewed,
             fitted=state.fitted,
             credit=MEMORY_OF_RATES * state.credit + np.array(gained, float),
@@ -445,8 +445,8 @@ class Search:
         """Return which formulas, in their final form, do on the data what they must."""
         assert self.behaviour is not None
         values = np.asarray(self.evaluate.run(living.trees), np.float64)
-        lines = np.array([self.objective.line(each, self.target) for each in values]).reshape(-1, 2)
-        return self.behaviour.holds(living.trees, lines[:, 0], lines[:, 1])
+        lines = self.objective.lines(values, self.target)
+        return self.behaviour.holds(living.trees, lines[:, 0], lines[:, 1], values)
 
     def with_fitted(self, state: SearchState, found: Living, counters: dict[str, int]) -> Living:
         """Return the scored formulas, those of new structures with fitted constants where that is better.
@@ -516,22 +516,26 @@ class Search:
 
     def honoured(self, found: Living, hall: HallOfFame) -> list[Individual]:
         """Return those that may enter the hall of fame, as Dags, canonical if allowed."""
-        order = np.lexsort((found.key, -found.fitness, found.size))
+        fit = self.objective.kind == "fit"
+        least = np.array([hall.least(size) for size in range(self.config.max_size + 1)])
+        if fit:  # most are never chosen and each costs a canonical form: only the front counts, one a size
+            least = np.maximum(least, [hall.best_up_to(size) for size in range(len(least))])
+        able = np.flatnonzero(found.fitness > least[found.size])
+        order = able[np.lexsort((found.key[able], -found.fitness[able], found.size[able]))]
         chosen: list[Individual] = []
-        for size in np.unique(found.size):
+        for size in np.unique(found.size[order]):
             rows = order[found.size[order] == size][: hall.keep]
-            least = hall.least(int(size))
-            if self.objective.kind == "fit":
-                # most are never chosen and each costs a canonical form: only the front counts, one a size
-                least = max([least, *(one.fitness for one in (*hall.members, *chosen) if one.size <= size)])
-            for i in rows[found.fitness[rows] > least]:
+            if fit:
+                beaten = max((one.fitness for one in chosen if one.size <= size), default=-1.0)
+                rows = rows[found.fitness[rows] > beaten]
+            for i in rows:
                 bred = to_dag(found.trees, int(i), self.evaluate.vocabulary)
                 spelled = self.canonical(bred)
                 if not self.constraints.is_empty and not self._may_stay(spelled):
                     spelled = bred  # the canonical form of x*x has an operator that may not be allowed
                 if self._may_stay(spelled):
                     chosen.append(Individual(spelled, float(found.fitness[i])))
-                    if self.objective.kind == "fit":
+                    if fit:
                         break
         return chosen
 

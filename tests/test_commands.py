@@ -172,28 +172,40 @@ def test_resume_goes_on_as_if_never_stopped(folder: Path) -> None:
     refused(call("evolve", *common, "--out", "parts", cwd=folder), 2, "--resume", "parts")
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(folder: Path) -> None:
+def test_a_run_killed_at_several_moments_goes_on_from_its_last_checkpoint(folder: Path) -> None:
     common = ["t.csv", "--target", "y", "--population", "40", "--seed", "2", "--checkpoint-seconds", "0"]
-    done = call("evolve", *common, "--generations", 40, "--out", "unhurt", "--quiet", cwd=folder)
+    common += ["--generations", "100"]
+    done = call("evolve", *common, "--out", "unhurt", "--quiet", cwd=folder)
     assert done.returncode == 0, done.stderr
-    command = [sys.executable, "-m", "proxygraph.evolve", *common, "--time-budget", "60", "--out", "killed"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "proxygraph.evolve", *common, "--out", "killed"]
     journal = folder / "killed" / "journal.jsonl"
-    deadline = time.monotonic() + 60
-    while not (journal.is_file() and journal.read_text().count("\n") > 5) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    stored = json.loads((folder / "killed" / "checkpoint.json").read_text())  # whole, whenever that was
-    assert 0 < stored["islands"][0]["generation"] <= 40
-    resumed = ["--generations", 40, "--out", "killed", "--resume", "--quiet"]
-    done = call("evolve", *common, *resumed, cwd=folder)
+
+    def lines() -> int:
+        return journal.read_text().count("\n") if journal.is_file() else 0
+
+    ends = []
+    for least, pause in ((1, 0.0), (12, 0.003), (30, 0.011)):  # each in another stage of a generation
+        again = ["--resume"] if journal.is_file() else []
+        process = subprocess.Popen(
+            [*command, *again], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 60
+        while lines() < least and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(pause)
+        process.kill()
+        ends.append(process.wait())
+        checkpoint = folder / "killed" / "checkpoint.json"
+        if checkpoint.is_file():  # whole, whenever that was
+            assert json.loads(checkpoint.read_text())["islands"][0]["generation"] <= lines()
+    assert -signal.SIGKILL in ends
+    done = call("evolve", *common, "--out", "killed", "--resume", "--quiet", cwd=folder)
     assert done.returncode == 0, done.stderr
     unhurt, killed = (json.loads((folder / out / "result.json").read_text()) for out in ("unhurt", "killed"))
     assert killed["front"] == unhurt["front"]
     assert killed["search"]["evaluated"] == unhurt["search"]["evaluated"]
-    lines = [json.loads(line)["generation"] for line in journal.read_text().splitlines()]
-    assert lines == list(range(1, 41))
+    made = [json.loads(line)["generation"] for line in journal.read_text().splitlines()]
+    assert made == list(range(1, unhurt["search"]["generations"] + 1))
 
 
 def test_ctrl_c_leaves_a_valid_result(folder: Path) -> None:

@@ -21,10 +21,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from proxygraph import ProxyRanker, StatTable, SymbolicRegressor, parse
 from proxygraph.errors import ConfigError, StorageError
-from proxygraph.estimators.chosen import Candidate, Data, chosen_on_rows
+from proxygraph.estimators.chosen import Candidate, Data, chosen, chosen_on_rows
 from proxygraph.estimators.formula import Formula
 from proxygraph.estimators.weighted import RANKED, weighted
-from proxygraph.finish import steepest
+from proxygraph.finish import least_information, steepest
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.leaves import STATISTICS, Leaf
 from proxygraph.objective import OBJECTIVES, Objective
@@ -254,12 +254,27 @@ def test_a_row_without_a_score_ranks_last(monkeypatch):
     assert model.score([[1.0], [1.0]], [1.0, 2.0]) == 0.0
 
 
-def test_without_rows_held_out_the_steepest_fall_of_loss_decides():
+def test_without_rows_held_out_loss_and_size_decide():
     X, y = data()
-    model = SymbolicRegressor(**{**TINY, "generations": 15}).fit(X, y)
-    assert all(one["validation"] is None for one in model.front_)
-    losses = [1.0 - one["score"] for one in model.front_]
-    assert model.best_index_ == steepest(losses, [one["size"] for one in model.front_])
+    for make in (SymbolicRegressor, ProxyRanker):
+        model = make(**{**TINY, "generations": 15}).fit(X, y)
+        assert all(one["validation"] is None for one in model.front_)
+        losses, sizes = [1.0 - one["score"] for one in model.front_], [one["size"] for one in model.front_]
+        fit = make is SymbolicRegressor
+        expected = least_information(losses, sizes, len(y)) if fit else steepest(losses, sizes)
+        assert model.best_index_ == expected
+
+
+@pytest.mark.parametrize(("weight", "chosen_one"), [(1.0, 0), (4.0, 1)])
+def test_without_rows_held_out_a_weight_counts_as_so_many_rows(weight, chosen_one):
+    table = StatTable.from_columns(None, {"x": np.arange(30.0), "z": np.ones(30)})
+    both = [
+        Candidate(Formula(parse(text, table.leaves), score, None), 0, np.empty(0))
+        for text, score in (("x", 0.80), ("x + exp(z)", 0.85))
+    ]
+    judge, rows = weighted(OBJECTIVES["r2"], np.full(30, weight)), np.arange(30)
+    line, best = chosen(both, Data(table, [table], rows.astype(float), judge, rows, rows[:0]))
+    assert line[best] is both[chosen_one].formula
 
 
 def test_a_constant_target_is_its_own_formula_but_cannot_be_ranked():
@@ -544,6 +559,20 @@ def test_a_ranker_takes_statistics_of_networks(tmp_path):
 # ---- wrong use ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("make", BOTH)
+def test_a_search_ends_when_it_is_good_enough_or_nothing_gets_better(make):
+    X, y = data()
+    seen: list[Any] = []
+    given = {**TINY, "population": 40, "callback": seen.append, "generations": None}
+    make(**{**given, "enough": 0.5, "stagnation": 500}).fit(X, y)
+    assert seen[-1].best >= 0.5
+    assert all(state.best < 0.5 for state in seen[:-1])
+    seen.clear()
+    make(**{**given, "stagnation": 3, "max_size": 3, "operators": ["add"]}).fit(X, y)
+    assert seen[-1].generation - seen[-1].last_gain == 3
+    assert all(state.generation - state.last_gain < 3 for state in seen[:-1])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -551,6 +580,8 @@ def test_a_ranker_takes_statistics_of_networks(tmp_path):
         ({"objective": "r3"}, "SymbolicRegressor has r2, mse"),
         ({"generations": 0}, "generations=0: a number from 1 on"),
         ({"generations": None}, "would never end"),
+        ({"stagnation": 0}, "stagnation=0: a whole number from 1 on"),
+        ({"enough": -0.5}, "enough=-0.5: a number from 0 on"),
         ({"time_budget": -1.0}, "time_budget=-1.0"),
         ({"population": 3}, "population=3"),
         ({"max_size": 1}, "max_size=1: a number from 2 on"),

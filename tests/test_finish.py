@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxygraph.behaviour import Behaviour
 from proxygraph.constraints import Constraints
-from proxygraph.finish import LOSS_FLOOR, LOSS_SLACK, final_forms, steepest
+from proxygraph.finish import LOSS_FLOOR, LOSS_SLACK, final_forms, least_information, steepest
 from proxygraph.infix import parse, text
 from proxygraph.kernels.reference import ReferenceKernel
 from proxygraph.limits import Limits
@@ -108,3 +108,26 @@ def test_the_steepest_is_on_the_front_and_of_little_loss(losses: Any, data: Any)
     order = data.draw(st.permutations(range(len(losses))))
     again = order[steepest([losses[i] for i in order], [sizes[i] for i in order])]
     assert (floored[again], sizes[again]) == (floored[best], sizes[best])
+
+
+@given(LOSSES, st.data())
+def test_the_least_information_pays_for_its_nodes_on_so_many_rows(losses: Any, data: Any) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 20), min_size=len(losses), max_size=len(losses)))
+    n = data.draw(st.integers(5, 1000))
+    best = least_information(losses, sizes, n)
+    floored = np.maximum(losses, LOSS_FLOOR)
+    exact = [sizes[i] for i in range(len(losses)) if floored[i] == LOSS_FLOOR]
+    if exact:
+        assert floored[best] == LOSS_FLOOR
+        assert sizes[best] == min(exact)
+        return
+    costs = n * np.log(floored) + np.log(n) * np.array(sizes)
+    assert costs[best] == pytest.approx(costs.min())
+    # with more rows the same loss is better known: the choice never gets less exact
+    assert floored[least_information(losses, sizes, 10 * n)] <= floored[best]
+
+
+def test_of_formulas_without_a_loss_any_is_chosen() -> None:
+    assert least_information([np.nan, np.inf], [3, 2], 50) in (0, 1)
+    assert least_information([np.nan, 0.5], [1, 2], 50) == 1
+    assert steepest([np.nan, 0.5], [1, 2]) == 1

@@ -97,6 +97,18 @@ def test_the_direction_is_decided_by_the_finite_rows(name: str):
         assert OBJECTIVES[name].finish(X, useless, y) is X
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("finite", [True, False])
+def test_the_lines_of_many_are_the_line_of_each(name: str, finite: bool):
+    judge, (_, y) = find_objective(name), some()
+    values = np.random.default_rng(1).normal(size=(12, len(y)))
+    values[:3] = np.array([[1.0], [-1.0], [0.0]]) * y  # alike, reversed, constant
+    if not finite:
+        values[5, 3] = np.nan
+    assert np.array_equal(judge.lines(values, y), [judge.line(each, y) for each in values])
+    assert judge.lines(values[:0], y).shape == (0, 2)
+
+
 @pytest.mark.parametrize("name", KINDS["fit"])
 def test_the_final_form_carries_the_best_line(name: str):
     x, y = some()

@@ -43,6 +43,8 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         generations: int | None = 100,
         time_budget: float | None = None,
         max_evaluations: int | None = None,
+        stagnation: int | None = None,
+        enough: float | None = None,
         population: int | None = None,
         islands: int | None = None,
         max_size: int | None = None,
@@ -71,6 +73,8 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         self.generations = generations
         self.time_budget = time_budget
         self.max_evaluations = max_evaluations
+        self.stagnation = stagnation
+        self.enough = enough
         self.population = population
         self.islands = islands
         self.max_size = max_size

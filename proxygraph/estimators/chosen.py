@@ -13,7 +13,15 @@ from proxygraph.assemble import Settings
 from proxygraph.branches import without_idle_branches
 from proxygraph.dag import Dag, Node
 from proxygraph.estimators.formula import Formula, values
-from proxygraph.finish import LOSS_FLOOR, final_forms, named, simplified, steepest, tuned_form
+from proxygraph.finish import (
+    LOSS_FLOOR,
+    final_forms,
+    least_information,
+    named,
+    simplified,
+    steepest,
+    tuned_form,
+)
 from proxygraph.infix import parse, text
 from proxygraph.limits import Limits
 from proxygraph.objective import Objective
@@ -179,7 +187,11 @@ def chosen(candidates: Sequence[Candidate], data: Data) -> tuple[tuple[Formula, 
         best = chosen_on_rows(candidates, data)
     else:
         losses = [1.0 - one.formula.score for one in candidates]
-        best = candidates[steepest(losses, [one.formula.dag.size for one in candidates])]
+        sizes = [one.formula.dag.size for one in candidates]
+        weights = data.objective.weights
+        n_rows = len(data.target) if weights is None else float(weights.sum())
+        fit = data.objective.kind == "fit" and n_rows > 1.0
+        best = candidates[least_information(losses, sizes, n_rows) if fit else steepest(losses, sizes)]
     line: list[Formula] = []
     for one in sorted(candidates, key=lambda one: one.order):
         if not line or one.formula.score > line[-1].score:

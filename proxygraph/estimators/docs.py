@@ -17,6 +17,12 @@ PARAMETERS: Final = """Parameters
         Seconds per target after which the search ends. The result then depends on the machine.
     max_evaluations : int or None
         The search of a target ends after the generation in which so many formulas have been scored.
+    stagnation : int or None
+        The search ends after so many generations without a better formula.
+    enough : float or None
+        The search ends when a formula has this fitness, from 0 to 1, on the rows that it sees: R² to fit a
+        target, the size of the rank correlation to rank; None: when one is perfect up to rounding and eight
+        generations have found nothing better.
     population : int or None
         Formulas that live at the same time; None: 1000 on tables, 400 on networks.
     islands : int or None
@@ -56,7 +62,8 @@ PARAMETERS: Final = """Parameters
     validation_fraction : float, "auto" or None, default="auto"
         Share of the rows that the search does not see and on which the best formula of the front is chosen;
         its constants are then fitted to all rows. "auto" is a quarter of 100 rows or more, none of fewer.
-        None, or without rows held out: the formula where the loss falls most per node (PySR's rule).
+        Without rows held out: to fit a target the formula of the least Bayesian information criterion, each
+        node a parameter; to rank, the one where the loss falls most per node (PySR's rule).
     simplify : bool, default=False
         Let sympy look for smaller forms of the best formulas, in a process of its own.
     warm_start : bool, default=False

@@ -26,8 +26,9 @@ OPTIONAL: Final = {
     "time_budget": 0,
     "max_evaluations": 1,
     "population": 10,
+    "enough": 0,
 }
-OPTIONAL_WHOLE: Final = {"islands": 1, "max_depth": 0, "max_constants": 0}
+OPTIONAL_WHOLE: Final = {"islands": 1, "max_depth": 0, "max_constants": 0, "stagnation": 1}
 NETWORKS, ROWS = 400, 1000
 """Formulas alive by default."""
 ISLANDS, EACH = 4, 50
@@ -115,6 +116,11 @@ def stopping(given: Parameters) -> Stop:
         If it never would.
     """
     limits = (given["generations"], given["max_evaluations"], given["time_budget"])
-    if all(limit is None for limit in limits):
-        raise BadInput("the search would never end; set generations, time_budget or max_evaluations")
-    return Stop(*limits, settled=SETTLED)
+    stagnation, enough = given["stagnation"], given["enough"]
+    if all(limit is None for limit in (*limits, stagnation)):
+        raise BadInput(
+            "the search would never end; set generations, time_budget, max_evaluations or stagnation"
+        )
+    if enough is None:
+        return Stop(*limits, stagnation=stagnation, settled=SETTLED)
+    return Stop(*limits, fitness=float(enough), stagnation=stagnation)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ MAX_ROWS = 1 << 21  # beyond, sums of products of doubled ranks would leave int6
 _MARGIN = 1e-9  # by which a bound must miss the threshold: far above the rounding of either
 _PORTION = 128  # rows after which Kendall's tau looks whether it is worth going on
 _LEAST_SHARE = 1 << 16  # values that are worth a thread
+_SHORT = 1 << 14  # rows up to which preparing the target takes a part worth saving of a small batch
 
 
 class Target(NamedTuple):
@@ -306,12 +308,28 @@ def _kendall_rows(values: Any, target: Target, work: Work, threshold: float, out
         out[r], codes[r] = kendall_row(values[r], target, work, threshold)
 
 
+@lru_cache(maxsize=16)
+def _short_target(content: bytes) -> Target:
+    """Return a target of float64 by its content; a search asks for the same one in every generation."""
+    return Target.of(np.frombuffer(content))
+
+
+def _prepared(target: Any) -> Target:
+    """Return a target, prepared."""
+    if isinstance(target, Target):
+        return target
+    target = np.ascontiguousarray(target, dtype=np.float64)
+    return (
+        _short_target(target.tobytes()) if target.ndim == 1 and target.size <= _SHORT else Target.of(target)
+    )
+
+
 def _batch(rows: Any, values: Any, target: Any, threshold: float, threads: int) -> tuple[Floats, Codes]:
     """Run `rows` on all values, in as many threads as asked for and as are worth it."""
     values = np.asarray(values)
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
-    target = target if isinstance(target, Target) else Target.of(target)
+    target = _prepared(target)
     if values.ndim != 2 or values.shape[1] != len(target.ranks):
         raise ShapeMismatch(
             f"values of shape {values.shape}: expected (P, {len(target.ranks)}) as the target"

@@ -134,6 +134,14 @@ class Objective:
             return (-1.0, 0.0) if judge.signed(values[ok], target[ok]) < 0 else (1.0, 0.0)
         return best_line(values[ok], target[ok], judge.weights)
 
+    def lines(self, values: Floats, target: Floats) -> Floats:
+        """Return `line` of every row of `values` (P, N), shape (P, 2)."""
+        agree = {"spearman": spearman, "kendall": kendall}.get(self.name)
+        if type(self) is Objective and agree is not None and np.isfinite(values).all():
+            backwards = agree(values, target) < 0
+            return np.stack([np.where(backwards, -1.0, 1.0), np.zeros(len(values))], axis=1)
+        return np.array([self.line(each, target) for each in values]).reshape(-1, 2)
+
     def signed(self, values: Floats, target: Floats) -> float:
         """Return the objective's own statistic with its sign; NaN where undefined."""
         if self.name in WEIGHTED:

@@ -15,11 +15,15 @@ from benchmarks import regression
 from benchmarks.engines import Model, polished, postfix_values
 from benchmarks.problems import PROBLEMS
 
+ABOUT = ("engine", "version", "cpu", "problem", "seed", "threads", "seconds")
+"""What a run that failed still has."""
+
 
 def run_of(engine: str = "gplearn", problem: str = "Nguyen-5", seed: int = 0, **more: Any) -> dict[str, Any]:
     return {
         "engine": engine,
         "version": "1",
+        "cpu": "a processor",
         "problem": problem,
         "seed": seed,
         "threads": 1,
@@ -81,8 +85,7 @@ def test_rows_carry_spread_recovery_and_failures() -> None:
         run_of(seed=2, r2_test=1.0, recovered=True),
         run_of(seed=0, r2_test=-3.0),
         run_of(seed=1, r2_test=0.4),
-        {key: run_of(seed=3)[key] for key in ("engine", "version", "problem", "seed", "threads", "seconds")}
-        | {"failed": "crash"},
+        {key: run_of(seed=3)[key] for key in ABOUT} | {"failed": "crash"},
     ]
     one, total = regression.rows_of_runs(runs)
     assert one["seeds"] == [0, 1, 2, 3]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import choosers, choosing, plots, search, search_plots, segmenter_plots
+from benchmarks import choosers, choosing, plots, search, search_plots, segmenter_plots, winner_plots
 from benchmarks.choosing import Pool
 from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
@@ -375,11 +375,12 @@ def test_tables_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     names = ("search camvid", "search formulas camvid", "search samplers camvid", "search transnas101")
     page = "".join(f"<!-- table {name} -->\nold\n<!-- end -->\n" for name in names)
     (tmp_path / "segmenter-search.md").write_text(page)
-    for module in (search_plots, segmenter_plots):
+    for module in (search_plots, segmenter_plots, winner_plots):
         monkeypatch.setattr(module, "DOCS", tmp_path)
+    monkeypatch.setattr(winner_plots, "rows_of", lambda _: [])
     monkeypatch.setattr(search_plots, "rows_of", lambda name: rows if name == "search" else [])
     monkeypatch.setattr(segmenter_plots, "latency_picture", lambda: None)
-    segmenter_plots.main()
+    segmenter_plots.main([])
     text = (tmp_path / "segmenter-search.md").read_text()
     assert text.count("old") == 1  # of transnas101 there is no result
     assert "| `sum(a\\|b)` | 0.00 (0.00–0.00) | 100.0 | 30 |" in text

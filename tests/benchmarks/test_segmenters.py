@@ -10,13 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from benchmarks import search_plots, segmenters
+from benchmarks import budget, search_plots, segmenters, winner_plots
 from benchmarks.segmenters import Job, Work
 from proxygraph.errors import ConfigError
 from segspace import evaluate, train
 from segspace.checkpoint import read_header
+from segspace.datasets import open_dataset
+from segspace.drawing import triptych
 from segspace.training import Training
 from tests.segspace.test_train_commands import called, ended
 
@@ -217,6 +221,39 @@ def test_table_and_picture_of_the_page(work: Work, monkeypatch: pytest.MonkeyPat
     assert "| 2.00 (2.00–2.00), 500 | 1.00 (1.00–1.00), 1000 | 1 of 2 |" in table
     search_plots.pictures()
     assert (work.folder / "images" / "segmenters.svg").read_text().count("onnxruntime") >= 1
+    monkeypatch.setattr(winner_plots, "rows_of", lambda name: rows if name == "segmenters" else [])
+    monkeypatch.setattr(winner_plots, "DOCS", work.folder)
+    winner_plots.draw_archs()
+    assert (work.folder / "images" / winner_plots.file_of(FOUND)).read_text().startswith("<svg")
+
+
+def test_predictions_are_drawn_without_the_pictures_of_the_data(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, sky = open_dataset(DATA), np.zeros((4, 6), np.uint8)
+    secret = Image.new("RGB", (6, 4), (1, 254, 3))  # no colour of a class
+    for arch in ("a:x", "b"):
+        folder = tmp_path / "work" / arch.replace(":", "_") / "evaluation-val"
+        folder.mkdir(parents=True)
+        for name in "123":
+            triptych(secret, sky + 1, sky, dataset.palette).save(folder / f"prediction-{name}.png")
+    monkeypatch.setattr(winner_plots, "DOCS", tmp_path)
+    (tmp_path / "images").mkdir()
+    winner_plots.draw_predictions(tmp_path / "work", ["a:x", "b"], DATA)
+    drawn = Image.open(tmp_path / "images" / "segmenter_predictions.png").convert("RGB")
+    colours = {colour for _, colour in drawn.getcolors(1 << 24) or []}
+    assert dataset.palette[0] in colours
+    assert (1, 254, 3) not in colours
+    with pytest.raises(ConfigError, match="no predictions of c; judge it first"):
+        winner_plots.draw_predictions(tmp_path / "work", ["c"], DATA)
+
+
+def test_table_of_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"p10": 1.0, "median": 1.1, "p90": 1.2, "n": 50, "params": 10, "macs": 2_000_000}
+    one = {"arch": FOUND, "latency_ms": 1.04}
+    rows = [{"engine": "whole search"}, budget.chosen(one, times, 3)]
+    monkeypatch.setattr(winner_plots, "rows_of", {"budget": rows}.__getitem__)
+    assert f"| 3 | `{FOUND}` | 1.040 | 1.000 | 1.100 | +4.0 % | 2 |" in winner_plots.budget_table()
 
 
 @pytest.mark.slow
