@@ -40,7 +40,7 @@ from proxygraph.compact.forest import CODES, ROW, Forest
 from proxygraph.jit import jit
 from proxygraph.kernels import interpreter
 from proxygraph.kernels import population as planner
-from proxygraph.kernels.plan import A_PLACE, B_PLACE, OP, OUT, TO, TO_PLACE, A, B
+from proxygraph.kernels.plan import A_PLACE, B_PLACE, OP, OUT, TO, TO_PLACE, A, B, finish
 from proxygraph.kernels.population import Population
 from proxygraph.kernels.ranking import Target, kendall_row, spearman_row
 from proxygraph.kernels.scratch import aligned
@@ -168,9 +168,7 @@ def evaluation(quick: bool) -> list[Row]:
             for name in ("as it is", *(f"{kind} twice" for kind in KINDS)):
                 out.fill(np.nan)
                 variants[name]()
-                planner.finish(
-                    loop.plan.nodes, loop.plan.roots, n_rows, population._stores[ROW], out.reshape(-1)
-                )
+                finish(loop.plan.nodes, loop.plan.roots, n_rows, population._stores[ROW], out.reshape(-1))
                 np.testing.assert_array_equal(out, expected, err_msg=name)
             inside = spent(measure({name: Engine(run) for name, run in variants.items()}, repeats))
             counts = {kind: int(loop.of_kind(kind).sum()) for kind in KINDS} | {"dispatch": len(loop.steps)}
