@@ -11,7 +11,7 @@ DEV := $(VENV)/.installed-dev
 # the folders that hold Python files: `mypy` refuses an empty one
 CODE := $(sort $(patsubst %/,%,$(dir $(wildcard proxygraph/*.py segspace/*.py tools/*.py))))
 # speed only: collecting needs a file of published results, sampling measures errors, plots draws
-BENCHMARKS := $(addprefix benchmarks/,start.py vecmath.py ranking.py fused.py throughput.py loop.py)
+BENCHMARKS := $(addprefix benchmarks/,start.py vecmath.py ranking.py fused.py throughput.py phases.py loop.py memory.py)
 PEERS := $(VENV)/.installed-bench
 SITE := $(VENV)/.installed-docs
 

@@ -4,13 +4,20 @@
 
 Nanoseconds per element of each engine, of reading the same columns and of copying one, in the same run: CPU
 time for one thread, wall time for more. Every result is compared with the reference before it is timed;
-engines take turns. Then what compiling costs, and what the engines that need none take, which is what
-``choose_backend`` weighs. The full run has 50 million elements.
+engines take turns. The full run has 50 million elements.
+
+Then what compiling costs, in fresh processes: loading numba and compiling a first formula, and what each
+further formula takes. With the nanoseconds of the reference and of the fused kernel, of the table that is
+small enough for the former, that says from how many elements on compiling pays; beside it stands from where
+on ``choose_backend`` compiles.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +31,7 @@ import torch  # isort: skip
 
 from proxygraph.errors import BackendUnavailable
 from proxygraph.infix import parse
+from proxygraph.kernels import choose_backend
 from proxygraph.kernels.fused import FusedKernel, compiled
 from proxygraph.kernels.fused_torch import TorchKernel
 from proxygraph.kernels.population import Population
@@ -36,6 +44,14 @@ FORMULAS = {
     "log_mean_std": "sum(log(mean(abs(g)) / std(g)))",
     "zscore": "sum(mean(((w - mean(w)) / std(w))**3))",
 }
+MORE_FORMULAS = (
+    "max(max(w))",
+    "sum(mean(w))",
+    "sum(l2(w * g) / (1 + l1(w)))",
+    "sum(mean(tanh(w) * exp(-abs(g))) * log(1 + std(w)))",
+    "mean(log(1 + sum(abs(w * g)) / l2(w)) * tanh(std(g)) + sqrt(max(abs(w))) - min(g * g))",
+)
+"""Compiled beside `FORMULAS` to see what an operator adds."""
 THREADS = max(2, os.cpu_count() or 1)
 Run = Callable[[], Any]
 
@@ -218,6 +234,98 @@ def benchmark(n_rows: int, dtype: Any, repeats: int, small: bool) -> list[Row]:
     return rows
 
 
+FRESH = """
+import json, sys, time
+from proxygraph.infix import parse
+from proxygraph.program import lower
+from benchmarks.fused import synthetic
+from proxygraph.kernels.fused import FusedKernel
+table, seconds = synthetic(2, "float32"), []
+for formula in json.loads(sys.argv[1]):
+    kernel, start = FusedKernel(lower([parse(formula)])), time.process_time()
+    kernel(table)
+    seconds.append(time.process_time() - start)
+print(json.dumps(seconds))
+"""
+"""Prints the CPU seconds of the first call of each formula; numba is loaded before, by `benchmarks.fused`."""
+
+
+def compiling(repeats: int) -> list[Row]:
+    """Return what the first call takes for each formula, as the first of a process and as a later one."""
+    formulas = [*FORMULAS.values(), *MORE_FORMULAS]
+    first: dict[str, list[float]] = {}
+    later: dict[str, list[float]] = {}
+    for turn in range(repeats):
+        for k in range(len(formulas) if turn == 0 else 1):
+            order = formulas[k:] + formulas[:k]
+            done = subprocess.run(
+                [sys.executable, "-c", FRESH, json.dumps(order)], capture_output=True, text=True, check=True
+            )
+            seconds = json.loads(done.stdout)
+            first.setdefault(order[0], []).append(seconds[0])
+            for formula, spent in zip(order[1:], seconds[1:], strict=True):
+                later.setdefault(formula, []).append(spent)
+    rows = []
+    for what, found in (("first of a process", first), ("a later one", later)):
+        for formula in formulas:
+            operators = sum(node.kind == "op" for node in lower([parse(formula)]).nodes)
+            about: Row = {"n_rows": 2, "dtype": "float32", "unit": "CPU s", "formula": formula}
+            rows.append(row(f"fused: compiling, {what}", found[formula], **about, operators=operators))
+    return rows
+
+
+def loading(repeats: int) -> Row:
+    """Return what a process spends on loading numba."""
+    code = "import time; a = time.process_time(); import numba; print(time.process_time() - a)"
+    seconds = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", f"import numpy; {code}"], capture_output=True, check=True
+            ).stdout
+        )
+        for _ in range(repeats)
+    ]
+    return row("fused: loading numba", seconds, n_rows=0, dtype="-", unit="CPU s")
+
+
+def chosen_from(program: Program, calls: int, **state: Any) -> float:
+    """Return from how many entries on `choose_backend` compiles."""
+    low, high = 1.0, 1e12
+    while high / low > 1.001:
+        middle = (low * high) ** 0.5
+        if choose_backend(program, int(middle), calls, **state) == "fused":
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def breaking_even(rows: list[Row], compile_rows: list[Row]) -> list[Row]:
+    """Return from how many elements on compiling pays: as measured, and as `choose_backend` has it."""
+
+    def of(engine: str, formula: str, some: list[Row]) -> float:
+        return float(
+            next(one["median"] for one in some if one["engine"] == engine and one.get("formula") == formula)
+        )
+
+    start = next(one["median"] for one in compile_rows if one["engine"] == "fused: loading numba")
+    least = min(one["elements"] for one in rows)
+    timed = [one for one in rows if one["elements"] == least]
+    found = []
+    for name, text in FORMULAS.items():
+        saved = 1e-9 * (of("reference", name, timed) - of("fused", name, timed))
+        for fresh in (True, False):
+            state = "first of a process" if fresh else "a later one"
+            cost = of(f"fused: compiling, {state}", text, compile_rows) + start * fresh
+            for calls in (1, 10):
+                entries = cost / saved / calls
+                more = {"formula": name, "calls": calls, "cost_s": cost}
+                more["chosen_from"] = chosen_from(lower([parse(text)]), calls, fresh=fresh)
+                about: Row = {"n_rows": 0, "dtype": "float32", "unit": "elements"}
+                found.append(row(f"break-even, {state}", [entries], **about, **more))
+    return found
+
+
 def main() -> None:
     """Run, print, write."""
     options = arguments(__doc__)
@@ -225,6 +333,11 @@ def main() -> None:
     for n_rows, repeats, small in [(60, 5, True)] if options.quick else [(400, 5, True), (2400, 7, False)]:
         rows += benchmark(n_rows, np.float32, repeats, small)
         write(options.json, "fused", rows, THREADS)
+    new = [loading(3 if options.quick else 7), *compiling(1 if options.quick else 3)]
+    print_rows(new, "formula", "operators")
+    more = breaking_even(rows, new)
+    print_rows(more, "formula", "calls", "cost_s", "chosen_from")
+    write(options.json, "fused", rows + new + more, THREADS)
 
 
 if __name__ == "__main__":

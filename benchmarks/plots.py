@@ -9,6 +9,7 @@ not touched, so read them again when the numbers change. The pictures go to docs
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from benchmarks.common import Row
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 UNIT = "G node-evaluations/s"
+TWO = "ours, shared, 2 threads"
 COLOURS = {
     "ours, shared": "#0b5394",
     "ours, plain": "#6fa8dc",
@@ -92,7 +94,21 @@ def throughput_table(dtype: str) -> str:
     for name in ("ours, plain", "ours, shared"):
         ratios = [one(rows, engine=name, n_rows=n) or {} for n in sizes]
         body.append([f"*{name} / numpy recursion*", *(number(row.get("times_numpy")) for row in ratios)])
+    gains = [(one(rows, engine=TWO, n_rows=n) or {}).get("times_one_thread") for n in sizes]
+    body.append(["*2 threads / 1, wall time*", *("–" if g is None else median([g]) for g in gains)])
     return table([UNIT, *(f"{n:,} rows" for n in sizes)], body)
+
+
+def machines_table() -> str:
+    """Return on which machine every result of the page was made."""
+    body = []
+    for name in ("throughput", "phases", "loop", "start", "ranking", "vecmath", "fused", "memory"):
+        path = HERE / "results" / f"{name}.json"
+        if path.is_file():
+            where = json.loads(path.read_text(encoding="utf-8"))["environment"]
+            packages = ", ".join(f"{p} {where['packages'][p]}" for p in ("numpy", "numba", "torch"))
+            body.append([f"`{name}.json`", where["cpu"], f"{where['python']}, {packages}"])
+    return table(["file", "processor", "Python and packages"], body)
 
 
 def sharing_table() -> str:
@@ -113,7 +129,7 @@ def planning_table() -> str:
     body = [
         [row["engine"], row["dtype"], f"{row['n_rows']:,}", f"{number(row['median'])}"]
         for row in rows
-        if row["n_rows"] == 500 or "prepare" in row["engine"]
+        if row["n_rows"] in (500, 100_000) or "prepare" in row["engine"]
     ]
     return table(["what", "type", "rows", "µs per tree"], body)
 
@@ -165,9 +181,11 @@ def ranking_table() -> str:
                 about = {"statistic": statistic, "n_rows": n, "kind": kind, "dtype": dtype}
                 scipy = median(rows, engine="scipy, one call a row", **about)
                 ours = median(rows, engine="proxygraph", **about)
+                both = median(rows, engine="proxygraph, 2 threads", **about)
                 ratio = number((one(rows, engine="proxygraph", **about) or {}).get("times_scipy"))
-                body.append([f"{kind}, {dtype}", statistic, f"{n:,}", scipy, ours, ratio])
-    return table(["values", "statistic", "rows", "scipy, µs", "ours, µs", "ratio"], body)
+                body.append([f"{kind}, {dtype}", statistic, f"{n:,}", scipy, ours, ratio, both])
+    head = ["values", "statistic", "rows", "scipy, µs", "ours, µs", "ratio", "2 threads, µs by the clock"]
+    return table(head, body)
 
 
 def vecmath_table() -> str:
@@ -194,10 +212,11 @@ def fused_table() -> str:
     for formula in dict.fromkeys(row["formula"] for row in rows):
         of = {row["engine"]: row for row in rows if row["formula"] == formula}
         fused = of.get("fused", {})
+        two = [of.get(name, {}).get("median") for name in ("fused, 2 threads", "memory: read, 2 threads")]
         cells = [of.get(name, {}).get("median") for name in ("torch eager", "torch.compile", "fused")]
         read = [of.get("memory: read", {}).get("median")]
         ratios = [fused.get("times_torch_eager"), fused.get("of_read_bandwidth")]
-        body.append([f"`{formula}`", *map(number, cells + read + ratios)])
+        body.append([f"`{formula}`", *map(number, cells + read + ratios + two)])
     head = [
         "formula",
         "torch eager",
@@ -207,7 +226,131 @@ def fused_table() -> str:
         "× eager",
         "of read bandwidth",
     ]
-    return table(head, body)
+    return table([*head, "fused, 2 threads", "reading, 2 threads"], body)
+
+
+def compiling_table() -> str:
+    """Return what compiling a formula costs, and from where on it pays."""
+    rows = rows_of("fused")
+    body = []
+    for state in ("first of a process", "a later one"):
+        for found in (row for row in rows if row["engine"] == f"break-even, {state}" and row["calls"] == 1):
+            often = one(rows, engine=found["engine"], formula=found["formula"], calls=10) or {}
+            entries = [found["median"], found["chosen_from"], often.get("median"), often.get("chosen_from")]
+            millions = [number(None if x is None else x / 1e6) for x in entries]
+            body.append([f"`{found['formula']}`", state, number(found["cost_s"]), *millions])
+    calls = [f"{what}, {n}" for n in ("once", "10 calls") for what in ("M elements", "chosen from")]
+    return table(["formula", "compiled as", "CPU s", *calls], body)
+
+
+# ---- where the time goes -----------------------------------------------------------------------------------
+
+STEPS = {
+    "equal parts": "planning: finding equal parts",
+    "places": "planning: giving out places",
+    "instructions: dispatch": "instructions: choosing the operator",
+    "instructions: cheap": "instructions: add sub mul abs square",
+    "instructions: division": "instructions: div sqrt",
+    "instructions: functions": "instructions: exp log tanh sin cos",
+    "instructions: results": "instructions: results to memory",
+    "instructions: waiting": "instructions: rest (operands not in the first cache)",
+    "copying": "copying equal results",
+    "python and memory": "Python, asking for memory",
+}
+
+
+def phases_table(way: str) -> str:
+    """Return what every part of an evaluation takes."""
+    rows = [row for row in rows_of("phases") if row["part"] == "evaluation" and row["way"] == way]
+    sizes = sorted({row["n_rows"] for row in rows})
+
+    def cell(n: int, name: str) -> str:
+        row, whole = one(rows, engine=name, n_rows=n), one(rows, engine="all", n_rows=n)
+        if row is None or whole is None:
+            return "–"
+        return f"{number(row['median'])} ({100 * row['median'] / whole['median']:.0f} %)"
+
+    body = [[shown, *(cell(n, name) for n in sizes)] for name, shown in STEPS.items()]
+    body.append(["**all**", *(median(rows, engine="all", n_rows=n) for n in sizes)])
+    for kind in ("cheap", "division", "functions"):
+        found = [one(rows, engine=f"instructions: {kind}", n_rows=n) for n in sizes]
+        each = [
+            "–"
+            if row is None
+            else number(1e3 * row["median"] * row["trees"] / (row["instructions"] * row["n_rows"]), 2)
+            for row in found
+        ]
+        body.append([f"*ns per value: {STEPS[f'instructions: {kind}'].partition(': ')[2]}*", *each])
+    return table(["µs per tree", *(f"{n:,} rows" for n in sizes)], body)
+
+
+def threads_table() -> str:
+    """Return what two threads do by the clock."""
+    rows = [row for row in rows_of("phases") if row["part"] == "threads"]
+    sizes = sorted({row["n_rows"] for row in rows})
+
+    def of(n: int, name: str, threads: int) -> float:
+        return float((one(rows, engine=name, n_rows=n, threads=threads) or {"median": math.nan})["median"])
+
+    body = [
+        [f"{name}, {threads} thread{'s' * (threads > 1)}", *(number(of(n, name, threads)) for n in sizes)]
+        for name in ("all", "planning", "instructions")
+        for threads in (1, 2)
+    ]
+    body.append(["both threads at work, 2 threads", *(number(of(n, "both threads", 2)) for n in sizes)])
+    body.append(["*gain of two threads*", *(number(of(n, "all", 1) / of(n, "all", 2)) for n in sizes)])
+    ceiling = [2 * of(n, "all", 1) / of(n, "as much again at once", 1) for n in sizes]
+    body.append(["*gain of two runs of one thread at once*", *(number(gain) for gain in ceiling)])
+    return table(["µs per tree by the clock", *(f"{n:,} rows" for n in sizes)], body)
+
+
+def ranking_phases_table() -> str:
+    """Return what every phase of ranking takes."""
+    rows = [row for row in rows_of("phases") if row["part"] == "ranking"]
+    phases = ("quantise", "sort", "sum ranks (Spearman)", "count pairs (Kendall)", "spearman", "kendall")
+    body = []
+    for n in sorted({row["n_rows"] for row in rows}):
+        for kind in dict.fromkeys(row["kind"] for row in rows):
+            found = [one(rows, engine=name, n_rows=n, kind=kind) or {} for name in phases]
+            body.append([kind, f"{n:,}", *(number(row.get("median")) for row in found)])
+    return table(["values", "rows", *phases[:4], "Spearman in all", "Kendall in all"], body)
+
+
+# ---- goals -------------------------------------------------------------------------------------------------
+
+GOALS = {
+    500: (3.5, None, 4.5, 6.0),
+    4096: (2.8, 2.0, 6.0, 8.0),
+    10_000: (3.0, None, 6.5, 8.5),
+    100_000: (3.5, None, 7.0, 9.0),
+}
+"""Rows: plain over Operon, plain over numpy, G node evaluations per second plain and shared."""
+
+
+def goals_table() -> str:
+    """Return goals of evaluating populations beside what was measured."""
+    rows = [row for row in rows_of("throughput") if row["unit"] == UNIT and "trees" in row]
+    body: list[list[str]] = []
+
+    def line(what: str, goal: float, got: float | None, unit: str) -> None:
+        verdict = (
+            "–" if got is None else ("reached" if got >= goal else f"missed: {100 * got / goal:.0f} % of it")
+        )
+        body.append([what, f"{goal:g}{unit}", "–" if got is None else f"{got:.3g}{unit}", verdict])
+
+    for n, (operon, numpy, absolute, together) in GOALS.items():
+        plain = one(rows, engine="ours, plain", n_rows=n, dtype="float32") or {}
+        shared = one(rows, engine="ours, shared", n_rows=n, dtype="float32") or {}
+        both = one(rows, engine=TWO, n_rows=n, dtype="float32") or {}
+        line(f"{n:,} rows, plain, beside Operon", operon, plain.get("times_pyoperon"), " ×")
+        if numpy:
+            line(f"{n:,} rows, plain, beside numpy", numpy, plain.get("times_numpy"), " ×")
+        line(f"{n:,} rows, plain", absolute, plain.get("median"), " G")
+        line(f"{n:,} rows, shared", together, shared.get("median"), " G")
+        line(f"{n:,} rows, 2 threads beside 1", 1.8, both.get("times_one_thread", {}).get("median"), " ×")
+        double = one(rows, engine="ours, plain", n_rows=n, dtype="float64") or {}
+        line(f"{n:,} rows, float64, plain, beside numpy", 2.0, double.get("times_numpy"), " ×")
+    return table(["what", "goal", "measured", ""], body)
 
 
 def regression_table(which: str) -> str:
@@ -322,6 +465,7 @@ def scale_runs_table() -> str:
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
+    "machines": machines_table,
     "throughput float32": lambda: throughput_table("float32"),
     "throughput float64": lambda: throughput_table("float64"),
     "sharing": sharing_table,
@@ -333,6 +477,12 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "ranking": ranking_table,
     "vecmath": vecmath_table,
     "fused": fused_table,
+    "compiling": compiling_table,
+    "phases plain": lambda: phases_table("plain"),
+    "phases shared": lambda: phases_table("shared"),
+    "threads": threads_table,
+    "ranking phases": ranking_phases_table,
+    "goals": goals_table,
     "regression known": lambda: regression_table("known"),
     "regression drawn": lambda: regression_table("drawn"),
     "regression totals": regression_totals,

@@ -2,10 +2,11 @@
 
     python benchmarks/throughput.py [--quick] [--json FILE]
 
-Billions of node evaluations per second (nodes of all trees times rows over time): CPU time for one thread,
-wall time for more. Every engine gets the same trees, constants and columns, and its values are compared with
-float64 numpy before it is timed; engines take turns. Ours plans anew in every run; what the peers do before
-they can evaluate (building, compiling) is not counted, but listed. Peers: ``pip install -e '.[bench]'``.
+Billions of node evaluations per second (nodes of all trees times rows over time): CPU time for one thread.
+Every engine gets the same trees, constants and columns, and its values are compared with float64 numpy before
+it is timed; engines take turns. How much two threads bring is measured by the clock, in turns with one thread
+and with no other engine between. Ours plans anew in every run; what the peers do before they can evaluate
+(building, compiling) is not counted, but listed. Peers: ``pip install -e '.[bench]'``.
 
 Trees: 9 to 29 nodes (19 on average, leaves and constants counted), 31 % of them unary (exp log sqrt tanh sin
 cos square abs), the others add, sub, mul, div, all equally likely; a leaf beside another part is a constant 3
@@ -22,10 +23,11 @@ import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from benchmarks.common import Engine, Row, arguments, measure, print_rows, row, write
+from benchmarks.common import Engine, Row, arguments, measure, print_rows, quantiles, row, write
 
 import numpy as np  # isort: skip
 from numpy.typing import NDArray  # isort: skip
@@ -42,6 +44,8 @@ UNARY = ("exp", "log", "sqrt", "tanh", "sin", "cos", "square", "abs")
 BINARY = ("add", "sub", "mul", "div")
 N_COLUMNS, MEAN_NODES, UNARY_SHARE, CONSTANT_SHARE = 5, 19, 0.31, 0.3
 TREES, THREADS = 1000, 2
+TURNS = {500: 101, 4096: 51, 10_000: 31, 100_000: 15}
+"""Runs of ours alone, which are short, by rows."""
 UNIT = "G node-evaluations/s"
 Tree = tuple[Any, ...]
 """("x", column), ("c", value), or an operator and its arguments."""
@@ -129,13 +133,22 @@ def table_of(columns: Columns) -> StatTable:
 
 def shared(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run:
     """Return what a search runs: one plan for all trees, equal parts once, nothing kept between calls."""
-    population = Population(table, threads, 0, dtype)
-    out = np.empty((len(forest.length), table.n_rows), dtype)  # kept between runs, as Operon's
-    return lambda: population.run(forest, out)
+    return evaluating(Population(table, threads, 0, dtype), forest)
 
 
 def plain(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run:
-    """Return the same without a single shared part: all leaves are different names of the same columns."""
+    """Return the same without a single shared part."""
+    return evaluating(*apart(forest, table, dtype, threads))
+
+
+def evaluating(population: Population, forest: Forest) -> Run:
+    """Return what evaluates trees into an array that is kept between runs, as Operon's."""
+    out = np.empty((len(forest.length), population.table.n_rows), population.dtype)
+    return lambda: population.run(forest, out)
+
+
+def apart(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> tuple[Population, Forest]:
+    """Return trees without equal parts: all leaves are different names of the same columns."""
     population = Population(table, threads, 0, dtype)
     code, pointing = forest.code.copy(), np.zeros(0, np.int64)
     for first in range(0, len(code), BATCH):
@@ -151,9 +164,7 @@ def plain(forest: Forest, table: StatTable, dtype: Any, threads: int = 1) -> Run
         raise ValueError(f"{len(pointing)} leaves do not fit a plan without sharing")
     names = {f"l{k}": Leaf(f"l{k}", "row") for k in range(len(pointing))}
     population.vocabulary, population._leaf_place = Vocabulary.of(names), pointing
-    different = Forest(code, forest.value, forest.length)
-    out = np.empty((len(code), table.n_rows), dtype)
-    return lambda: population.run(different, out)
+    return population, Forest(code, forest.value, forest.length)
 
 
 def over_sets(structures: Sequence[Tree], vectors: Sequence[Tree], table: StatTable) -> Run:
@@ -170,14 +181,11 @@ def over_sets(structures: Sequence[Tree], vectors: Sequence[Tree], table: StatTa
     return lambda: population.run_sets(forest, sets, out).reshape(len(vectors), -1)
 
 
-def planning(run: Run) -> Callable[[], None]:
-    """Return a run in which nothing is computed: what is left is the plan."""
-
-    def planned() -> None:
-        with mock.patch.object(interpreter, "run_rows"):
-            run()
-
-    return planned
+@contextmanager
+def planning_alone() -> Iterator[None]:
+    """Compute nothing meanwhile: what is left of a run is the plan."""
+    with mock.patch.object(interpreter, "run_rows"):
+        yield
 
 
 # ---- peers: each takes trees, then columns, and returns what evaluates all of them once --------------------
@@ -437,11 +445,9 @@ def exhausted(run: Run) -> Callable[[], None]:
     return once
 
 
-def timed(
-    runs: Mapping[str, Run], repeats: int, work: float, about: Mapping[str, Any], threads: Mapping[str, int]
-) -> list[Row]:
+def timed(runs: Mapping[str, Run], repeats: int, work: float, about: Mapping[str, Any]) -> list[Row]:
     """Return one row of rates for each engine; the median relative to pyoperon and numpy goes with it."""
-    engines = {name: Engine(exhausted(run), threads.get(name, 1)) for name, run in runs.items()}
+    engines = {name: Engine(exhausted(run)) for name, run in runs.items()}
     times = measure(engines, repeats)
     rows = []
     for name, seconds in times.items():
@@ -449,9 +455,9 @@ def timed(
         more = {
             f"times_{short}": float(np.median(times[peer]) / np.median(seconds))
             for peer, short in (("pyoperon", "pyoperon"), ("numpy recursion", "numpy"))
-            if peer in times and engines[name].threads == 1
+            if peer in times
         }
-        rows.append(row(name, rates, unit=UNIT, threads=engines[name].threads, **about, **more))
+        rows.append(row(name, rates, unit=UNIT, **about, **more))
     return rows
 
 
@@ -464,9 +470,11 @@ def throughput(peers: Peers, trees: list[Tree], n_rows: int, repeats: int) -> li
     for dtype, tolerance in (("float32", 1e-3), ("float64", 1e-9)):
         table = table_of(columns_of(n_rows, dtype))
         runs = {"ours, plain": plain(forest, table, dtype), "ours, shared": shared(forest, table, dtype)}
-        threads = {f"ours, shared, {THREADS} threads": THREADS}
-        runs |= {name: shared(forest, table, dtype, n) for name, n in threads.items()}
-        runs |= peers.runs(trees, n_rows, dtype)
+        both = {
+            "ours, shared, wall time": runs["ours, shared"],
+            f"ours, shared, {THREADS} threads": shared(forest, table, dtype, THREADS),
+        }
+        runs |= both | peers.runs(trees, n_rows, dtype)
         wrong = {name: off(run(), exact, tolerance) for name, run in runs.items()}
         # rounding decides in places (sin of large numbers, sums near 0): numpy in this type is the measure
         allowed = wrong["numpy recursion"] + 0.005
@@ -476,18 +484,42 @@ def throughput(peers: Peers, trees: list[Tree], n_rows: int, repeats: int) -> li
                     f"{name}: {share:.2%} of values are wrong, numpy has {allowed - 0.005:.2%}"
                 )
         about = {"n_rows": n_rows, "dtype": dtype, "trees": len(trees), "mean_nodes": nodes / len(trees)}
-        new = timed(runs, repeats, nodes * n_rows, about, threads)
+        new = timed(
+            {name: run for name, run in runs.items() if name not in both}, repeats, nodes * n_rows, about
+        )
+        new += by_the_clock(both, TURNS[n_rows], nodes * n_rows, about)
         for one in new:
             one["off"], one["finite"] = wrong[one["engine"]], finite
         rows += new
         for name in ("ours, plain", "ours, shared"):
-            plan = measure({"": Engine(planning(runs[name]))}, 2 * repeats)[""]
+            with planning_alone():
+                plan = measure({"": Engine(exhausted(runs[name]))}, TURNS[n_rows])[""]
             scale = {"unit": "us/tree", "scale": 1e6 / len(trees)}
             rows.append(row(f"{name}: planning alone", plan, **about, **scale))
-        both = measure({"": Engine(exhausted(runs["ours, shared"]), threads=0)}, repeats)[""]
-        rates = [nodes * n_rows / one / 1e9 for one in both]
-        rows.append(row("ours, shared, wall time", rates, unit=UNIT, **about))
     return rows
+
+
+def by_the_clock(runs: Mapping[str, Run], turns: int, work: float, about: Mapping[str, Any]) -> list[Row]:
+    """Return rates of one thread and of `THREADS`, in turns and with nobody else between: both find the same.
+
+    The row of several threads has ``times_one_thread``: the ratios of the pairs of runs, median and spread.
+    """
+    (one, alone), (several, together) = runs.items()
+    engines = {one: Engine(exhausted(alone), threads=0), several: Engine(exhausted(together), THREADS)}
+    times = measure(engines, turns)
+    gains = quantiles(np.divide(times[one], times[several]).tolist())
+    return [
+        row(
+            name,
+            [work / s / 1e9 for s in times[name]],
+            unit=UNIT,
+            threads=threads,
+            turns=turns,
+            **more,
+            **about,
+        )
+        for name, threads, more in ((one, 1, {}), (several, THREADS, {"times_one_thread": gains}))
+    ]
 
 
 # ---- where sharing pays ------------------------------------------------------------------------------------
@@ -528,7 +560,7 @@ def sharing(n_rows: int, repeats: int, generations: int) -> list[Row]:
         for other in others:
             np.testing.assert_array_equal(first, other)
         about = {"n_rows": n_rows, "dtype": "float32", "mean_nodes": nodes / len(forest.length)}
-        new = timed(runs, repeats, nodes * n_rows, about, {})
+        new = timed(runs, repeats, nodes * n_rows, about)
         for one in new[1:]:
             one["times_plain"] = one["median"] / new[0]["median"]
         rows += new

@@ -15,6 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from proxygraph.dag import FINENESS, Dag, Node
+from proxygraph.infix import parse
 from proxygraph.leaves import STATISTICS, Axis, Leaf
 from proxygraph.ops import BUILTIN, OPS
 from proxygraph.table import StatTable
@@ -251,6 +252,27 @@ def random_table(
         columns[name] = values.astype(rng.choice([np.float32, np.float64]))
     rows = tuple(f"r{i}" for i in range(n_rows))
     return StatTable(rows, columns, dict(leaves), offsets, counts, {})
+
+
+LARGEST_LAYER = 512 * 512 * 9
+"""Entries of a convolution at the end of a ResNet-18."""
+
+
+def with_a_large_layer(largest: int) -> tuple[StatTable, list[Dag]]:
+    """Four rows, one with a layer of so many entries beside one of a single one; and formulas for them."""
+    rng = np.random.default_rng(18)
+    sizes = np.array([3, largest, 1, 0, 5])
+    elements = np.concatenate([[0], np.cumsum(sizes)])
+    leaves = {name: STATISTICS[name] for name in ("w", "g", "numel", "params")}
+    n = int(sizes.sum())
+    columns = {"w": rng.normal(size=n), "g": rng.normal(size=n), "numel": sizes * 3.0 + 1}
+    columns["params"] = rng.uniform(1, 2, size=4)
+    offsets = {"layer": np.array([0, 1, 3, 4, 5]), "element": elements}
+    texts = ["sum(l2(w * g)) / params", "sum(std(w / numel + params))", "max(min(exp(w) - mean(g)))"]
+    texts += ["mean(sum(tanh(w) * numel)) + count(numel)", "sum(sum(w - mean(w)))", "sum(max(w)) * params"]
+    return StatTable("abcd", columns, leaves, offsets, {"element": sizes * 2.0}, {}), [
+        parse(t) for t in texts
+    ]
 
 
 def _random_offsets(

@@ -23,12 +23,14 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """What ``compile_kernel`` may be told about each back end."""
 
-REFERENCE_NS = 14.0
-"""Nanoseconds the reference takes per entry of the finest axis and operator on it."""
-FUSED_NS = 0.3
-"""The same for the fused kernel; most of its time is reading memory."""
-COMPILE_S, COMPILE_OP_S = 0.25, 0.03
+REFERENCE_NS: Mapping[str, float] = {"elementwise": 8.0, "reduction": 15.0}
+"""Nanoseconds the reference takes per entry of the finest axis, by kind of operator."""
+FUSED_NS = 0.5
+"""The same for a whole formula in the fused kernel, which waits for memory or for a few operators."""
+COMPILE_S, COMPILE_OP_S = 0.15, 0.015
 """Seconds numba compiles per formula, and more per operator."""
+START_S = 0.5
+"""Seconds more for the first formula of a process: loading numba, and what it does once."""
 
 
 class Kernel(Protocol):
@@ -86,7 +88,7 @@ def compile_kernel(program: Program, backend: str = "reference", **options: Any)
     return ReferenceKernel(program)
 
 
-def choose_backend(program: Program, n_entries: int, calls: int = 1) -> str:
+def choose_backend(program: Program, n_entries: int, calls: int = 1, *, fresh: bool = False) -> str:
     """Return the exact back end that takes least time in all, what it compiles included.
 
     Parameters
@@ -94,27 +96,29 @@ def choose_backend(program: Program, n_entries: int, calls: int = 1) -> str:
     program : Program
         What is to be run.
     n_entries : int
-        Entries of a column on the finest axis of the table.
+        Entries of a column on the finest axis that the program uses.
     calls : int
         How often it will be run on a table of that size before the process ends.
+    fresh : bool
+        The process has compiled nothing yet: what numba does once counts too.
 
     Returns
     -------
     {"reference", "fused"}
-        "fused" from about ten million entries on for a formula run once, and from a million for one run
-        ten times; never if an operator has no template, or numba is not installed.
+        "fused" from 3 to 7 million entries on for a formula of a few operators that is run once (10 to 25 in
+        a fresh process), and from a tenth of that for one run ten times; never if an operator has no
+        template, or numba is not installed.
 
     Notes
     -----
-    The constants were measured with ``benchmarks/fused.py`` on one core (AMD EPYC, Zen 3), with 64 to 512
-    entries in a layer; they decide within a factor of about two. The reference spends 5 ns per entry on an
-    elementwise operator and 15 to 25 on a reduction (a Python loop over the groups); the fused kernel 0.3 to
-    0.5 ns in all.
+    The constants come from ``benchmarks/fused.py`` on two machines; it prints break-even beside what is
+    chosen here. They decide within a factor of about two: the reference's time depends on the operator, and
+    for large columns most of it is fresh memory.
 
-    "torch" is never chosen: on a CPU the generated function takes ten times as long as the fused kernel and
-    ``torch.compile`` 1 to 15 s for what numba compiles in half a second; a device is the caller's to name.
-    Neither is the population interpreter, which is another interface: it takes 2 to 6 ns per entry and is for
-    many formulas that share parts, each run once.
+    "torch" is never chosen: on a CPU the generated function takes 20 to 200 times as long as the fused kernel
+    and ``torch.compile`` 0.1 to 7 s for what numba compiles in less than one; a device is the caller's to
+    name. Neither is the population interpreter, which is another interface, for many formulas that share
+    parts, each run once: it takes 9 to 25 ns per entry, what it does once for a table included.
 
     Examples
     --------
@@ -125,7 +129,7 @@ def choose_backend(program: Program, n_entries: int, calls: int = 1) -> str:
     ('reference', 'fused')
     """
     fineness = max((FINENESS[axis] for axis in program.axes), default=0)
-    operators = work = 0
+    operators, reference = 0, 0.0
     for node in program.nodes:
         if node.kind != "op":
             continue
@@ -133,8 +137,8 @@ def choose_backend(program: Program, n_entries: int, calls: int = 1) -> str:
         if not (op.numba if op.kind == "elementwise" else op.init and op.final):
             return "reference"
         operators += 1
-        work += any(FINENESS[program.axes[j]] == fineness for j in node.args)
-    compiling = COMPILE_S * len(program.outputs) + COMPILE_OP_S * operators
-    entries = 1e-9 * n_entries * calls
-    pays = compiling + FUSED_NS * entries < REFERENCE_NS * entries * work
-    return "fused" if pays and find_spec("numba") is not None else "reference"
+        if any(FINENESS[program.axes[j]] == fineness for j in node.args):
+            reference += REFERENCE_NS[op.kind]
+    compiling = START_S * fresh + COMPILE_S * len(program.outputs) + COMPILE_OP_S * operators
+    saved = 1e-9 * n_entries * calls * (reference - FUSED_NS * len(program.outputs))
+    return "fused" if compiling < saved and find_spec("numba") is not None else "reference"

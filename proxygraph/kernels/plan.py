@@ -53,11 +53,6 @@ class Nodes(NamedTuple):
     key: NDArray[np.uint64]
     value: NDArray[np.float64]
 
-    @classmethod
-    def empty(cls, n: int) -> Nodes:
-        """Return room for `n` parts."""
-        return cls(np.empty((n, PARTS), np.int32), np.empty(n, np.uint64), np.empty(n))
-
 
 class Memory(NamedTuple):
     """Which values are kept between plans, on the row and on the layer axis.
@@ -262,6 +257,7 @@ def arrange(
     steps: NDArray[np.int32],
     literal: NDArray[np.float64],
     slots: NDArray[np.int64],
+    free: NDArray[np.int32],
 ) -> int:
     """Decide what is computed and where every value lies.
 
@@ -283,6 +279,8 @@ def arrange(
         Set to the constant of every instruction: an argument, or the exponent of pow.
     slots : ndarray of int64, shape (4,)
         Set to the number of slots of work memory needed on every axis.
+    free : ndarray of int32, shape (4, n + 1)
+        Scratch memory.
 
     Returns
     -------
@@ -297,7 +295,7 @@ def arrange(
         k = roots[i]
         if part[k, P_WHERE] == NOWHERE and part[k, P_OP] != CONST:
             part[k, P_WHERE], part[k, P_PLACE] = OUT, i
-    free, n_free = np.empty((4, n + 1), np.int32), np.zeros(4, np.int64)
+    n_free = np.zeros(4, np.int64)
     slots[:] = 0
     count = 0
     for k in range(n_leaves, n):

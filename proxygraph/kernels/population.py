@@ -7,7 +7,8 @@ on the layer and row axes in float64; what is reported is computed again by the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event, Lock
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -31,7 +32,18 @@ from proxygraph.errors import ConfigError, ShapeMismatch, UnknownName
 from proxygraph.kernels import interpreter
 from proxygraph.kernels.columns import ColumnKernel
 from proxygraph.kernels.lanes import lanes_of
-from proxygraph.kernels.plan import FIELDS, WAYS, Memory, Nodes, arrange, collect_parts, finish, move_apart
+from proxygraph.kernels.plan import (
+    FIELDS,
+    PARTS,
+    WAYS,
+    Memory,
+    Nodes,
+    arrange,
+    collect_parts,
+    finish,
+    move_apart,
+)
+from proxygraph.kernels.scratch import LINE, Scratch, aligned
 from proxygraph.leaves import Axis
 from proxygraph.ops import BUILTIN
 from proxygraph.table import StatTable
@@ -43,18 +55,18 @@ BATCH: Final = 1024
 FEW: Final = 64
 """Trees for which another thread is worth the while."""
 SHORT: Final = 16_384
-"""Rows up to which threads share trees rather than rows: planning, which one thread does, weighs there."""
+"""Rows up to which threads share trees rather than rows: each plans its own, and planning weighs there."""
 MAX_SLOTS: Final = 1 << 16
 MAX_ROW_SLOTS: Final = 1 << 12
 """The same on the row axis of ragged tables: reductions to it come back rarely, those to layers cost more."""
-VECTOR: Final = 16
+VECTOR: Final = LINE // 4
 """Entries of float32 in the longest vectors there are, and in a cache line."""
 
 Array = NDArray[Any]
 
 
 class _Plan(NamedTuple):
-    """What is to be done for one batch, from `proxygraph.kernels.plan`."""
+    """What is to be done for one batch, from `proxygraph.kernels.plan`; gone when its thread plans again."""
 
     nodes: Nodes
     roots: NDArray[np.int32]
@@ -96,6 +108,7 @@ class Population:
         self.vocabulary = Vocabulary.of(table.leaves)
         self._columns: ColumnKernel | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._arrays = Scratch()
         self._plans = 0
         self._ragged = bool(table.offsets)
         self._share_trees = threads > 1 and not self._ragged and table.n_rows <= SHORT
@@ -107,7 +120,7 @@ class Population:
         self._fine_dtype = np.result_type(np.float32, *{column.dtype for column in fine})
         self._starts = self._blocks([offsets for offsets, _ in samples])
         # values of a block begin where a vector may: a load across two cache lines takes twice as long
-        self._room = -(-np.diff(self._starts, axis=1).max(axis=1, initial=0) // VECTOR) * VECTOR
+        self._longest = -(-np.diff(self._starts, axis=1).max(axis=1, initial=0) // VECTOR) * VECTOR
         laid = [lanes_of(offsets, counts, self._starts[LAYER]) for offsets, counts in samples]
         self._lanes = tuple(lanes for lanes, _ in laid)
         places = [slice(None), slice(None), *(places for _, places in laid)]
@@ -146,7 +159,7 @@ class Population:
             kept = min(most[k], memory // parts[k] // max(1, n * dtype.itemsize)) // WAYS * WAYS
             memory -= kept * n * dtype.itemsize
             slots.append(kept)
-            store = _aligned((len(names) + kept) * n, dtype)
+            store = aligned((len(names) + kept) * n, dtype)
             for i, name in enumerate(names):
                 with np.errstate(over="ignore"):
                     store[i * n : (i + 1) * n][places[k]] = table.columns[name]
@@ -334,53 +347,114 @@ class Population:
 
     def _run(self, forest: Forest, out: Array) -> None:
         """Run batch after batch; with several threads on a short table, as many batches at a time."""
-        at_once, size = 1, BATCH
-        if self._share_trees and len(out) >= 2 * FEW:
-            at_once = self.threads
-            size = min(BATCH, max(FEW, -(-len(out) // self.threads)))
-            self._pool = self._pool or ThreadPoolExecutor(self.threads)
-        self._plans += at_once  # all plans before have been run: they are settled for the first one
-        begun: list[Future[None]] = []
         try:
-            for first in range(0, len(out), size):
-                if len(begun) >= at_once:
-                    begun[-at_once].result()
-                plan = self._planned(forest.take(slice(first, first + size)), at_once)
-                results = out[first : first + size].reshape(-1)
-                if at_once > 1 and self._pool is not None:
-                    begun.append(self._pool.submit(self._alone, plan, results))
-                else:
-                    self._shared(plan, results)
-            for future in begun[-at_once:]:
-                future.result()
+            if self._share_trees and len(out) >= 2 * FEW:
+                self._at_once(forest, out)
+                return
+            for first in range(0, len(out), BATCH):
+                rows = slice(first, first + BATCH)
+                self._shared(self._planned(forest.take(rows), 1), out[rows].reshape(-1))
         except BaseException:
-            wait(begun)
-            for keys in self._memory.key:  # what the plan promised may not be there
+            for keys in self._memory.key:  # what a plan promised may not be there
                 keys[:] = 0
             raise
 
+    def _at_once(self, forest: Forest, out: Array) -> None:
+        """Run a batch in every thread, this one included; each plans its own.
+
+        Plans that keep values are made in the order of the batches. A batch waits only for earlier ones, and
+        all of these have been taken by some thread.
+        """
+        at_once, keeping = self.threads, any(len(keys) for keys in self._memory.key)
+        size = min(BATCH, max(FEW, -(-len(out) // at_once)))
+        n = -(-len(out) // size)
+        self._pool = self._pool or ThreadPoolExecutor(at_once)
+        now = self._plans + at_once + 1  # all plans before have been run: they are settled for the first one
+        self._plans = now + n
+        arranged, ran = [Event() for _ in range(n)], [Event() for _ in range(n)]
+        counts = np.zeros((n, 2), np.int64)
+        batches, turn, failed = iter(range(n)), Lock(), Event()
+
+        def work(k: int) -> None:
+            rows = slice(k * size, (k + 1) * size)
+            memory = self._memory if keeping else self._memory._replace(counts=counts[k])
+            try:
+                parts = self._collected(forest.take(rows))
+                if keeping and k > 0:
+                    arranged[k - 1].wait()
+                if k >= at_once:
+                    ran[k - at_once].wait()
+                if failed.is_set():  # what an earlier plan promised may not be there
+                    return
+                plan = self._arranged(parts, now + k, at_once, memory)
+            finally:
+                arranged[k].set()
+            self._alone(plan, out[rows].reshape(-1))
+
+        def take() -> None:
+            while not failed.is_set():
+                with turn:
+                    k = next(batches, n)
+                if k == n:
+                    return
+                try:
+                    work(k)
+                except BaseException:
+                    failed.set()
+                    raise
+                finally:
+                    ran[k].set()
+
+        others = [self._pool.submit(take) for _ in range(min(at_once, n) - 1)]
+        try:
+            take()
+        finally:
+            # a thread that has not begun yet is not waited for: there is nothing left to do
+            wait([other for other in others if not other.cancel()])
+        for other in others:
+            if not other.cancelled():
+                other.result()
+        self._memory.counts[:] += counts.sum(axis=0)
+
     def _planned(self, trees: Forest, at_once: int, memory: Memory | None = None) -> _Plan:
         """Return the plan of one batch; `at_once` plans, this one included, may be running."""
-        symbols, n_leaves = self.vocabulary.symbols, len(self.vocabulary.names)
-        most = (2 if self._ragged else 1) * int(trees.length.sum()) + n_leaves
-        nodes, roots = Nodes.empty(most), np.empty(len(trees.length), np.int32)
-        scratch = np.empty(1 << (2 * most).bit_length(), np.int32)
-        n = collect_parts(trees, symbols, nodes, scratch, roots)
-        steps, literal, slots = np.empty((n, FIELDS), np.int32), np.empty(n), np.empty(4, np.int64)
         self._plans += 1
+        return self._arranged(self._collected(trees), self._plans, at_once, memory or self._memory)
+
+    def _collected(self, trees: Forest) -> tuple[Nodes, int, NDArray[np.int32]]:
+        """Return the distinct parts of some trees, how many, and which are the roots."""
+        most = (2 if self._ragged else 1) * int(trees.length.sum()) + len(self.vocabulary.names)
+        room = self._arrays.empty
+        nodes = Nodes(
+            room("part", (most, PARTS), np.int32),
+            room("key", most, np.uint64),
+            room("value", most, np.float64),
+        )
+        roots = room("roots", len(trees.length), np.int32)
+        table = room("table", 1 << (2 * most).bit_length(), np.int32)
+        return nodes, collect_parts(trees, self.vocabulary.symbols, nodes, table, roots), roots
+
+    def _arranged(
+        self, parts: tuple[Nodes, int, NDArray[np.int32]], now: int, at_once: int, memory: Memory
+    ) -> _Plan:
+        """Return the plan number `now`; `at_once` plans, this one included, may be running."""
+        (nodes, n, roots), room = parts, self._arrays.empty
+        steps, literal = room("steps", (n, FIELDS), np.int32), room("literal", n, np.float64)
+        slots = np.empty(4, np.int64)
         count = arrange(
             nodes,
             n,
-            n_leaves,
+            len(self.vocabulary.names),
             roots,
-            symbols,
-            memory or self._memory,
-            self._plans,
-            self._plans - at_once,
+            self.vocabulary.symbols,
+            memory,
+            now,
+            now - at_once,
             self._leaf_place,
             steps,
             literal,
             slots,
+            room("free", (4, n + 1), np.int32),
         )
         return _Plan(nodes, roots, steps, literal[None], count, slots, np.array([[0, count, count]]))
 
@@ -392,8 +466,8 @@ class Population:
     def _work(self, plan: _Plan, out: Array, share: range) -> None:
         """Run a plan on some blocks."""
         passing = [
-            _aligned(int(s * r), store.dtype)
-            for s, r, store in zip(plan.slots, self._room, self._stores, strict=True)
+            self._arrays.empty(axis, int(slots * longest), store.dtype)
+            for axis, slots, longest, store in zip(AXES, plan.slots, self._longest, self._stores, strict=True)
         ]
         row, layer, element, activation = (
             (store, room, out if k == ROW else room)
@@ -407,7 +481,7 @@ class Population:
                 self._starts,
                 share.start,
                 share.stop,
-                (self._room, self._extent),
+                (self._longest, self._extent),
                 (row, layer),
                 (element, activation),
                 self._layers,
@@ -415,13 +489,12 @@ class Population:
                 self._scratch(),
             )
         else:
-            room, extent = self._room[ROW], self._extent[ROW]
-            what = (plan.steps, plan.literal, plan.stretches)
-            interpreter.run_rows(*what, self._starts[ROW], share.start, share.stop, room, extent, row)
+            what = (plan.steps, plan.literal, plan.stretches, self._starts[ROW], share.start, share.stop)
+            interpreter.run_rows(*what, self._longest[ROW], self._extent[ROW], row)
 
     def _scratch(self) -> tuple[Array, ...]:
         """Return what `interpreter.run_ragged` needs beside the values."""
-        n = int(self._room[LAYER])
+        n = int(self._longest[LAYER])
         return np.empty(n), np.empty(n), np.empty(n), np.empty(n, self._fine_dtype), np.empty(n)
 
     def _shared(self, plan: _Plan, out: Array) -> None:
@@ -442,13 +515,6 @@ def _no_memory() -> Memory:
     keys, stamps = np.zeros(0, np.uint64), np.zeros(0, np.int64)
     nothing = np.zeros(2, np.int64)
     return Memory((keys, keys), (stamps, stamps), (stamps, stamps), nothing, nothing)
-
-
-def _aligned(n: int, dtype: Any) -> Array:
-    """Return room for `n` entries that begins where a cache line does."""
-    raw = np.empty(n + 4 * VECTOR, dtype)
-    first = -raw.ctypes.data % (4 * VECTOR) // raw.itemsize
-    return raw[first : first + n]
 
 
 def _shares(n: int, parts: int) -> Iterator[range]:

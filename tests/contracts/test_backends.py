@@ -12,7 +12,7 @@ from hypothesis import given
 
 from proxygraph.dag import Dag, Node
 from proxygraph.errors import BackendUnavailable, ConfigError, UnknownName
-from proxygraph.infix import parse
+from proxygraph.infix import parse, text
 from proxygraph.kernels import BACKENDS, Kernel, compile_kernel
 from proxygraph.kernels.fused import FusedKernel
 from proxygraph.kernels.fused_torch import TorchKernel
@@ -21,9 +21,21 @@ from proxygraph.leaves import STATISTICS, Axis, Leaf
 from proxygraph.ops import OPS, Op, register, unregister
 from proxygraph.program import lower
 from proxygraph.table import StatTable
-from tests.contracts.agreement import compare, same
+from tests.contracts.agreement import compare, same, well_conditioned
 from tests.contracts.plain_fused import PlainFused
-from tests.strategies import ALL_OPS, AXES, PAIRS, dags, formula_of, on_axes, random_dag, random_table, tables
+from tests.strategies import (
+    ALL_OPS,
+    AXES,
+    LARGEST_LAYER,
+    PAIRS,
+    dags,
+    formula_of,
+    on_axes,
+    random_dag,
+    random_table,
+    tables,
+    with_a_large_layer,
+)
 
 Make = Callable[..., Kernel]
 # Every back end; those that compile are shared out with care, since each formula costs them half a second.
@@ -319,6 +331,43 @@ def test_random_programs(backend: Make):
         table = random_table(rng, extreme=n % 3 == 1, missing=n % 5 == 4, empty=n % 7 == 6)
         checked.append(compare(backend(program)(table), program, table))
     assert np.mean(checked) > (0.75 if backend in COMPILED.values() else 0.9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_random_programs_in_volume(seed: int):
+    """10,000 formulas for the back ends that need no compilation, 200 for the compiled one, on all axes."""
+    rng = np.random.default_rng(1000 + seed)
+    leaves = on_axes(LEAVES, ("row",)) if seed % 5 == 4 else LEAVES
+    kinds = {"extreme": seed % 3 == 1, "missing": seed % 4 == 3, "empty": seed % 2 == 1}
+    checked: dict[str, list[float]] = {name: [] for name in ("plain fused", "torch", "fused")}
+    for n in range(50):
+        dags = [random_dag(rng, leaves, min_ops=1, max_ops=3 + n % 12) for _ in range(10)]
+        table = random_table(rng, leaves, **kinds)
+        steady = well_conditioned(lower(dags), table)
+        for name, one_by_one in checked.items():
+            chosen = slice(1) if name == "fused" else slice(None)
+            if name == "fused" and n % 5:
+                continue
+            program = lower(dags[chosen])
+            got, expected = IMPLEMENTATIONS[name](program)(table), ReferenceKernel(program)(table)
+            wrong = steady[chosen] & ~same(got, expected)
+            if wrong.any():  # three runs of noise may not show it
+                wrong &= well_conditioned(program, table, runs=24)
+            assert not wrong.any(), [
+                (name, text(dags[p]), int(row), got[p, row], expected[p, row])
+                for p, row in zip(*np.nonzero(wrong), strict=True)
+            ]
+            one_by_one.append(float(steady[chosen].mean()))
+    assert all(np.mean(shares) > 0.5 for shares in checked.values()), checked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [TorchKernel, *COMPILED.values()], ids=["torch", *COMPILED])
+def test_the_largest_layer_of_a_network(make: Make):
+    table, formulas = with_a_large_layer(LARGEST_LAYER)
+    program = lower(formulas)
+    assert compare(make(program)(table), program, table).sum() > 10
 
 
 @given(dag=dags(), table=tables(empty=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +24,15 @@ from proxygraph.table import StatTable
 from tests.contracts import agreement
 from tests.contracts.agreement import compare, well_conditioned
 from tests.numeric import all_finite
-from tests.strategies import ALL_OPS, formula_of, op_cases, random_dag, random_table
+from tests.strategies import (
+    ALL_OPS,
+    LARGEST_LAYER,
+    formula_of,
+    op_cases,
+    random_dag,
+    random_table,
+    with_a_large_layer,
+)
 
 ROW_LEAVES = {name: Leaf(name, "row") for name in ("x", "y", "z")}
 SPECIAL = [np.inf, -np.inf, np.nan, 0.0, -0.0, 5e-324, -1e-310, 1e308, -1.7e308, 1.0, -1.0, 2.0, -0.5, 709.9]
@@ -194,6 +204,24 @@ def test_rows_in_float32(monkeypatch: pytest.MonkeyPatch):
     assert in_single(kernel(dags), dags, table, monkeypatch) > 0.5 * 150 * 40
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(25))
+def test_in_volume_it_is_the_reference_to_float32(seed: int, monkeypatch: pytest.MonkeyPatch):
+    """All programs on every axis, with rows and layers in either type; and programs of rows alone."""
+    in_small_blocks(monkeypatch, [40, 64, 100, 8192, 1][seed % 5])
+    rng = np.random.default_rng(700 + seed)
+    table = in_precision(random_table(rng, n_rows=7, **KINDS[seed % 3]), np.float32)
+    dags = [random_dag(rng, max_ops=4 + seed % 12) for _ in range(300)]
+    settings: dict[str, Any] = {"threads": 1 + seed % 3, "memory": [0, 3000, 10**7][seed % 3]}
+    for dtype in (np.float32, np.float64):
+        got = Population(table, dtype=dtype, **settings)(dags)
+        assert in_single(got, dags, table, monkeypatch) > 0.2 * 300 * 7
+    rows = [random_dag(rng, ROW_LEAVES, max_ops=4 + seed % 9) for _ in range(150)]
+    of_rows = table_of_rows(seed, 23)
+    got = Population(of_rows, dtype=np.float32, **settings)(rows)
+    assert in_single(got, rows, of_rows, monkeypatch) > 0.3 * 150 * 23
+
+
 def in_single(got: np.ndarray, dags: Sequence[Dag], table: StatTable, monkeypatch: pytest.MonkeyPatch) -> int:
     """Assert agreement to the precision of float32 where noise of that size does not decide."""
     monkeypatch.setattr(agreement, "NOISE", 1e-6)
@@ -201,11 +229,18 @@ def in_single(got: np.ndarray, dags: Sequence[Dag], table: StatTable, monkeypatc
     for values, dag in zip(got, dags, strict=True):
         program = lower([dag])
         expected = ReferenceKernel(program)(table)[0]
+        finite = all_finite(program, table, large=1e15)[0]
         rng = np.random.default_rng(0)
-        noisy = [agreement.noisy_reference(program, table, rng)[0] for _ in range(4)]
-        steady = np.all([agreement.same(n, expected, 1e-3) for n in noisy], axis=0)
-        asked = steady & all_finite(program, table, large=1e15)[0]
-        assert agreement.same(values[asked], expected[asked], 1e-2).all(), str(dag)
+
+        def steady(runs: int, rng: Any = rng, program: Any = program, expected: Any = expected) -> Any:
+            noisy = [agreement.noisy_reference(program, table, rng)[0] for _ in range(runs)]
+            return np.all([agreement.same(n, expected, 1e-3) for n in noisy], axis=0)
+
+        asked = steady(4) & finite
+        wrong = asked & ~agreement.same(values, expected, 1e-2)
+        if wrong.any():  # where a sign hangs on the last digit, four runs may well not show it
+            wrong &= steady(24)
+            assert not wrong.any(), (text(dag), np.flatnonzero(wrong), values[wrong], expected[wrong])
         checked += int(asked.sum())
     return checked
 
@@ -255,25 +290,11 @@ def test_a_table_of_no_rows():
     assert Population(table_of_rows(0, 5).take([]), threads=2)(rows).shape == (3, 0)
 
 
-@pytest.mark.parametrize(
-    "largest",
-    [30_000, pytest.param(512 * 512 * 9, marks=pytest.mark.slow)],  # a convolution at the end of a ResNet-18
-)
+@pytest.mark.parametrize("largest", [30_000, pytest.param(LARGEST_LAYER, marks=pytest.mark.slow)])
 def test_one_layer_larger_than_a_block(largest: int):
-    rng = np.random.default_rng(18)
-    sizes = np.array([3, largest, 1, 0, 5])
-    layers = np.array([0, 1, 3, 4, 5])
-    elements = np.concatenate([[0], np.cumsum(sizes)])
-    leaves = {name: table_of(1).leaves[name] for name in ("w", "g", "numel", "params")}
-    n = int(sizes.sum())
-    columns = {"w": rng.normal(size=n), "g": rng.normal(size=n), "numel": sizes * 3.0 + 1}
-    columns["params"] = rng.uniform(1, 2, size=4)
-    offsets = {"layer": layers, "element": elements}
-    table = StatTable("abcd", columns, leaves, offsets, {"element": sizes * 2.0}, {})
-    texts = ["sum(l2(w * g)) / params", "sum(std(w / numel + params))", "max(min(exp(w) - mean(g)))"]
-    texts += ["mean(sum(tanh(w) * numel)) + count(numel)", "sum(sum(w - mean(w)))", "sum(max(w)) * params"]
+    table, dags = with_a_large_layer(largest)
     for threads in (1, 2):
-        assert agree([parse(t) for t in texts], table, threads=threads) > 10
+        assert agree(dags, table, threads=threads) > 10
 
 
 def test_many_rows():
@@ -499,6 +520,33 @@ def test_threads_that_share_formulas_change_no_value(
     assert (kernel.kept[0] > 0) == (memory > 0)
 
 
+@pytest.mark.parametrize("memory", [0, 40_000])
+def test_counters_do_not_depend_on_which_thread_is_faster(memory: int, monkeypatch: pytest.MonkeyPatch):
+    """Plans that keep values are made in order, whoever makes them."""
+    monkeypatch.setattr(population, "FEW", 8)
+    monkeypatch.setattr(population, "BATCH", 16)
+    rng = np.random.default_rng(46)
+    table, dags = table_of_rows(47, 100), [random_dag(rng, ROW_LEAVES) for _ in range(40)] * 4
+    collect, found = population.collect_parts, set()
+    for k in range(4):
+
+        def late(*args: Any, k: int = k) -> int:
+            if threading.get_ident() // 64 % 3 == k:  # some of the threads are slow
+                time.sleep(0.005)
+            return collect(*args)
+
+        monkeypatch.setattr(population, "collect_parts", late)
+        kernel = Population(table, 3, memory)
+        kernel(dags)
+        found.add(kernel.kept)
+    assert len(found) == 1
+    if memory == 0:
+        alone = Population(table, memory=0)
+        for first in range(0, len(dags), 16):
+            alone(dags[first : first + 16])
+        assert found == {alone.kept}
+
+
 def test_a_plan_counts_on_nothing_that_may_not_be_computed_yet():
     kernel = Population(table_of_rows(43, 50), memory=2 * plan.WAYS * 50 * 8)  # one set of slots
 
@@ -714,7 +762,7 @@ class Symbolic:
         monkeypatch.setattr(population, "arrange", watched)
 
     def check(self, count: int, *args: Any) -> None:
-        nodes, _, _, roots, _, memory, _, _, _, steps, literal, slots = args
+        nodes, _, _, roots, _, memory, _, _, _, steps, literal, slots, _ = args
         self.plans += 1
         self.instructions += count
         for key in [key for key in self.held if key[1] in (plan.WORK, plan.OUT)]:
