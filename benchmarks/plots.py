@@ -334,7 +334,7 @@ def goals_table() -> str:
 
     def line(what: str, goal: float, got: float | None, unit: str) -> None:
         verdict = (
-            "–" if got is None else ("reached" if got >= goal else f"missed: {100 * got / goal:.0f} % of it")
+            "–" if got is None else ("reached" if got >= goal else f"missed: {100 * got / goal:.3g} % of it")
         )
         body.append([what, f"{goal:g}{unit}", "–" if got is None else f"{got:.3g}{unit}", verdict])
 

@@ -196,23 +196,27 @@ def _milliseconds(t: Mapping[str, Any]) -> str:
 
 
 def segmenters_picture() -> None:
-    """Draw mIoU over latency, one panel per runtime; what is not trained to the end is hollow."""
+    """Draw mIoU over latency, one panel per runtime: of what is trained to the end, if anything is."""
     rows = rows_of("segmenters")
+    whole = [r for r in rows if r["epochs"] == r["epochs_planned"]]
+    rows = whole or rows  # a sketch would set the scale
     runtimes = list(dict.fromkeys(runtime for r in rows for runtime in r["latency_ms"]))
     if not runtimes:
         return
     figure, panels = plt.subplots(1, len(runtimes), figsize=(4.6 * len(runtimes), 3.8), squeeze=False)
     for axis, runtime in zip(panels[0], runtimes, strict=True):
         for r in (r for r in rows if runtime in r["latency_ms"]):
-            found, whole = r["kind"] == "found", r["epochs"] == r["epochs_planned"]
+            found = r["kind"] == "found"
             x, colour = r["latency_ms"][runtime]["median"], BLUE if found else GREY
-            axis.plot(x, r["median"], "o" if found else "s", color=colour, mfc=colour if whole else "white")
+            axis.plot(x, r["median"], "o" if found else "s", color=colour)
             place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
             axis.annotate(r["engine"].removeprefix("rtseg:"), (x, r["median"]), color=colour, **place)
         axis.set(xlabel=f"ms per image, {runtime}, one thread", ylim=_around([r["median"] for r in rows]))
         axis.margins(x=0.2)
     panels[0][0].set_ylabel("mIoU on val, %")
-    figure.suptitle("found (circles) and hand-made (squares); hollow: training not finished", fontsize=9)
+    figure.suptitle(
+        "found (circles) and hand-made (squares)" + ("" if whole else ", training not finished"), fontsize=9
+    )
     _save(figure, "segmenters")
 
 

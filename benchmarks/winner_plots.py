@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.patches import Patch
 from PIL import Image
 
@@ -77,7 +78,7 @@ def draw_predictions(work: Path, archs: Sequence[str], data: str) -> None:
             raise ConfigError(
                 f"{work}: no predictions of {arch}; judge it first (segmenters.py --only judge)"
             )
-        columns.append(found[:PICTURES])
+        columns.append([found[i] for i in np.linspace(0, len(found) - 1, PICTURES).round().astype(int)])
     names = [path.stem.removeprefix("prediction-") for path in columns[0]]
     figure, panels = plt.subplots(
         len(names), len(archs), figsize=(2.5 * len(archs), 1.95 * len(names) + 0.8), squeeze=False

@@ -118,7 +118,8 @@ class FormulaEstimator(BaseEstimator):  # type: ignore[misc]
         y : array_like, shape (N,) or (N, T)
             One target, or one search for each of T.
         sample_weight : array_like, shape (N,), optional
-            Not negative. A weight of 2 means the same as having the row twice.
+            Not negative. A weight of 2 means the same as having the row twice: their sum is the number of
+            rows that the choice of a formula's size goes by.
 
         Returns
         -------

@@ -408,6 +408,11 @@ class Population:
         others = [self._pool.submit(take) for _ in range(min(at_once, n) - 1)]
         try:
             take()
+        except BaseException:  # Ctrl-C may come anywhere in this thread: nobody waits for its batch
+            failed.set()
+            for event in (*arranged, *ran):
+                event.set()
+            raise
         finally:
             # a thread that has not begun yet is not waited for: there is nothing left to do
             wait([other for other in others if not other.cancel()])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -529,9 +529,10 @@ def test_counters_do_not_depend_on_which_thread_is_faster(memory: int, monkeypat
     table, dags = table_of_rows(47, 100), [random_dag(rng, ROW_LEAVES) for _ in range(40)] * 4
     collect, found = population.collect_parts, set()
     for k in range(4):
+        calls = itertools.count()
 
-        def late(*args: Any, k: int = k) -> int:
-            if threading.get_ident() // 64 % 3 == k:  # some of the threads are slow
+        def late(*args: Any, k: int = k, calls: Iterator[int] = calls) -> int:
+            if next(calls) % 3 == k:  # every third batch is late, another one each time
                 time.sleep(0.005)
             return collect(*args)
 
