@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.common import Row
 from benchmarks.plots import DOCS, number, one, rows_of, table
@@ -211,6 +212,10 @@ def segmenters_picture() -> None:
             axis.plot(x, r["median"], "o" if found else "s", color=colour)
             place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
             axis.annotate(r["engine"].removeprefix("rtseg:"), (x, r["median"]), color=colour, **place)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(FixedLocator([2, 3, 5, 10, 20, 50, 100]))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set(xlabel=f"ms per image, {runtime}, one thread", ylim=_around([r["median"] for r in rows]))
         axis.margins(x=0.2)
     panels[0][0].set_ylabel("mIoU on val, %")
