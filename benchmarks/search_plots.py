@@ -169,9 +169,19 @@ def regret_picture(problem: str) -> None:
 # ---- segmenters --------------------------------------------------------------------------------------------
 
 
+def _segmenters() -> list[Row]:
+    """Return a row per network: mIoU is the mean of its seeds, ``each`` has all of them."""
+    rows, networks = rows_of("segmenters"), []
+    for engine in dict.fromkeys(r["engine"] for r in rows):
+        own = sorted((r for r in rows if r["engine"] == engine), key=lambda r: r["seed"])
+        each = [r["median"] for r in own]
+        networks.append(own[0] | {"each": each, "mean": float(np.mean(each))})
+    return sorted(networks, key=lambda r: -r["mean"])
+
+
 def segmenters_table() -> str:
     """Return found segmenters and baselines, the best first."""
-    rows = sorted(rows_of("segmenters"), key=lambda r: -r["median"])
+    rows = _segmenters()
     runtimes = list(dict.fromkeys(runtime for r in rows for runtime in r["latency_ms"]))
     body = []
     for r in rows:
@@ -179,7 +189,8 @@ def segmenters_table() -> str:
         body.append(
             [
                 f"`{r['engine']}`",
-                f"{r['median']:.2f}",
+                f"{r['mean']:.2f}",
+                ", ".join(f"{miou:.2f}" for miou in r["each"]),
                 "–" if r["params"] is None else number(r["params"] / 1e3),
                 "–" if r["macs"] is None else number(r["macs"] / 1e6),
                 *("–" if t is None else _milliseconds(t) for t in times),
@@ -187,7 +198,7 @@ def segmenters_table() -> str:
                 number(r["cpu_minutes"]),
             ]
         )
-    head = ["network", "mIoU on val, %", "k parameters", "M multiply-accumulates"]
+    head = ["network", "mIoU on val, %", "by seed", "k parameters", "M multiply-accumulates"]
     head += [f"{runtime}: ms (p10–p90), FPS" for runtime in runtimes]
     return table([*head, "epochs", "CPU minutes"], body)
 
@@ -198,9 +209,10 @@ def _milliseconds(t: Mapping[str, Any]) -> str:
 
 def segmenters_picture() -> None:
     """Draw mIoU over latency, one panel per runtime: of what is trained to the end, if anything is."""
-    rows = rows_of("segmenters")
+    rows = _segmenters()
     whole = [r for r in rows if r["epochs"] == r["epochs_planned"]]
     rows = whole or rows  # a sketch would set the scale
+    seen = [miou for r in rows for miou in r["each"]]
     runtimes = list(dict.fromkeys(runtime for r in rows for runtime in r["latency_ms"]))
     if not runtimes:
         return
@@ -209,18 +221,21 @@ def segmenters_picture() -> None:
         for r in (r for r in rows if runtime in r["latency_ms"]):
             found = r["kind"] == "found"
             x, colour = r["latency_ms"][runtime]["median"], BLUE if found else GREY
-            axis.plot(x, r["median"], "o" if found else "s", color=colour)
+            axis.plot(x, r["mean"], "o" if found else "s", color=colour)
+            axis.plot([x, x], [min(r["each"]), max(r["each"])], color=colour, lw=1)
             place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
-            axis.annotate(r["engine"].removeprefix("rtseg:"), (x, r["median"]), color=colour, **place)
+            axis.annotate(r["engine"].removeprefix("rtseg:"), (x, r["mean"]), color=colour, **place)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(FixedLocator([2, 3, 5, 10, 20, 50, 100]))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set(xlabel=f"ms per image, {runtime}, one thread", ylim=_around([r["median"] for r in rows]))
+        axis.set(xlabel=f"ms per image, {runtime}, one thread", ylim=_around(seen))
         axis.margins(x=0.2)
     panels[0][0].set_ylabel("mIoU on val, %")
     figure.suptitle(
-        "found (circles) and hand-made (squares)" + ("" if whole else ", training not finished"), fontsize=9
+        "found (circles) and hand-made (squares), lines from seed to seed"
+        + ("" if whole else ", training not finished"),
+        fontsize=9,
     )
     _save(figure, "segmenters")
 

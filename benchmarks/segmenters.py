@@ -5,11 +5,12 @@
 
 Trains (``segspace.train``, two at a time with one thread each), judges on val (``segspace.evaluate``),
 measures latency in ONNX Runtime and OpenVINO, networks in turns (``segspace.latency measure``), prints
-the table and writes it. Made for several sittings: Ctrl-C (or --seconds) stops all trainings after the
-step under way, each with a checkpoint, and says how far they are; the same command goes on. ``--only
-judge``, ``--only latency`` and ``--only table`` do one part with whatever is trained so far: the table
-says how many epochs of how many are done. A training that was stopped has not lowered its learning rate
-to zero, its mIoU is that of a sketch.
+the table and writes it, a row per network and seed (``--seeds 0 1``). Made for several sittings: Ctrl-C (or
+--seconds) stops all trainings after the step under way, each with a checkpoint, and says how far they are;
+the same command goes on. ``--only judge``, ``--only latency`` and ``--only table`` do one part with whatever
+is trained so far: the table says how many epochs of how many are done. A training that was stopped has not
+lowered its learning rate to zero, its mIoU is that of a sketch. ``--add`` keeps what the result file says of
+other networks and seeds, so that they may be trained on several machines.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ PARTS = ("train", "judge", "latency", "table")
 RUNTIMES = ("onnxruntime", "openvino")
 QUICK = ("rtseg:tiny:c0-C0-0", "enet", "bisenetv2:0.05")
 UNIT = "mIoU on val, %"
+Run = tuple[str, int]
+"""A network and the seed of its training."""
 STOPPED = (130, -signal.SIGINT)
 """How a command ends after Ctrl-C: the second before it could set itself up."""
 
@@ -148,20 +151,28 @@ class Work:
         again = (options.work / "config.json").is_file()
         return cls(RunFolder.create(options.work, plan, again).path, plan)
 
-    def run(self, arch: str) -> Path:
-        """Return the folder of a network's run."""
-        return self.folder / re.sub(r"[^\w.-]+", "_", arch)
+    def path(self, run: Run) -> Path:
+        """Return the folder of a run."""
+        arch, seed = run
+        return self.folder / (re.sub(r"[^\w.-]+", "_", arch) + (f"-seed{seed}" if seed else ""))
 
-    def header(self, arch: str) -> Header | None:
-        """Return what the checkpoint of a network says, None if there is none."""
-        run = self.run(arch)
-        return read_header(run) if (run / NAME).is_file() else None
+    def header(self, run: Run) -> Header | None:
+        """Return what the checkpoint of a run says, None if there is none."""
+        path = self.path(run)
+        return read_header(path) if (path / NAME).is_file() else None
 
-    def job(self, arch: str, module: str, *words: str) -> Job:
-        """Return a command about a network."""
-        run = self.run(arch)
-        run.mkdir(parents=True, exist_ok=True)
-        return Job(arch, (sys.executable, "-m", module, *words), run / f"{module.rpartition('.')[2]}.log")
+    def job(self, run: Run, module: str, *words: str) -> Job:
+        """Return a command about a run."""
+        path = self.path(run)
+        path.mkdir(parents=True, exist_ok=True)
+        log = path / f"{module.rpartition('.')[2]}.log"
+        return Job(name_of(run), (sys.executable, "-m", module, *words), log)
+
+
+def name_of(run: Run) -> str:
+    """Return how a run is called in what is printed."""
+    arch, seed = run
+    return f"{arch}, seed {seed}" if seed else arch
 
 
 def epochs_of(header: Header | None) -> tuple[float, int | None]:
@@ -171,56 +182,57 @@ def epochs_of(header: Header | None) -> tuple[float, int | None]:
     return round(header.step * header.recipe.epochs / header.steps, 2), header.recipe.epochs
 
 
-def train(work: Work, archs: Sequence[str], at_a_time: int, seconds: float | None, screen: Console) -> bool:
+def train(work: Work, runs: Sequence[Run], at_a_time: int, seconds: float | None, screen: Console) -> bool:
     """Train what is not trained to its end, or for so many seconds; return False after Ctrl-C."""
     plan, jobs = work.plan, []
-    for arch in archs:
-        if (work.run(arch) / "result.json").is_file():
+    for run in runs:
+        path = work.path(run)
+        if (path / "result.json").is_file():
             continue
-        words = [arch, "--data", plan["data"], "--size", plan["size"], "--epochs", str(plan["epochs"])]
-        words += ["--threads", "1", *shlex.split(plan["options"]), "--out", str(work.run(arch))]
-        resume = ["--resume"] if (work.run(arch) / "config.json").is_file() else []
-        jobs.append(work.job(arch, "segspace.train", *words, *resume))
-    begin, told = time.monotonic(), dict[str, int]()
+        words = [run[0], "--data", plan["data"], "--size", plan["size"], "--epochs", str(plan["epochs"])]
+        words += ["--seed", str(run[1]), "--threads", "1", *shlex.split(plan["options"]), "--out", str(path)]
+        resume = ["--resume"] if (path / "config.json").is_file() else []
+        jobs.append(work.job(run, "segspace.train", *words, *resume))
+    begin, told = time.monotonic(), dict[Run, int]()
     with reporting(screen) as report, stopping() as asked:
 
         def tick() -> None:
-            for arch in archs:
-                done = _journalled(work.run(arch))
-                if told.get(arch) != done:
-                    told[arch] = done
-                    report(arch, done, plan["epochs"])
+            for run in runs:
+                done = _journalled(work.path(run))
+                if told.get(run) != done:
+                    told[run] = done
+                    report(name_of(run), done, plan["epochs"])
 
         def stop() -> bool:
             return asked() or (seconds is not None and time.monotonic() - begin > seconds)
 
         run_all(jobs, at_a_time, stop, tick)
-    for arch in archs:
-        done, planned = epochs_of(work.header(arch))
-        screen.print(f"{arch}: {done:g} of {planned or plan['epochs']} epochs", soft_wrap=True)
+    for run in runs:
+        done, planned = epochs_of(work.header(run))
+        screen.print(f"{name_of(run)}: {done:g} of {planned or plan['epochs']} epochs", soft_wrap=True)
     return not asked()
 
 
-def _journalled(run: Path) -> int:
+def _journalled(path: Path) -> int:
     """Return the epochs that the journal of a run has."""
-    path = run / "journal.jsonl"
-    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+    journal = path / "journal.jsonl"
+    return len(journal.read_bytes().splitlines()) if journal.is_file() else 0
 
 
-def judge(work: Work, archs: Sequence[str], at_a_time: int) -> None:
+def judge(work: Work, runs: Sequence[Run], at_a_time: int) -> None:
     """Judge what has been trained further since it was judged."""
     jobs = []
-    for arch in archs:
-        header = work.header(arch)
-        if header is not None and evaluation(work, arch, header) is None:
-            words = (str(work.run(arch)), "--data", work.plan["data"])
-            jobs.append(work.job(arch, "segspace.evaluate", *words))
+    for run in runs:
+        header = work.header(run)
+        if header is not None and evaluation(work, run, header) is None:
+            words = (str(work.path(run)), "--data", work.plan["data"])
+            jobs.append(work.job(run, "segspace.evaluate", *words))
     run_all(jobs, at_a_time)
 
 
-def evaluation(work: Work, arch: str, header: Header) -> dict[str, Any] | None:
+def evaluation(work: Work, run: Run, header: Header) -> dict[str, Any] | None:
     """Return how a network was judged, None if it was not at its present step."""
-    folder = RunFolder(work.run(arch) / "evaluation-val")
+    folder = RunFolder(work.path(run) / "evaluation-val")
     if not (folder.path / "evaluation.json").is_file():
         return None
     found = folder.read("evaluation.json")
@@ -258,13 +270,13 @@ def timed(work: Work, runtimes: Sequence[str]) -> dict[str, dict[str, dict[str, 
     return found
 
 
-def table_rows(work: Work, archs: Sequence[str], runtimes: Sequence[str]) -> list[Row]:
-    """Return one row per network that has been judged."""
+def table_rows(work: Work, runs: Sequence[Run], runtimes: Sequence[str]) -> list[Row]:
+    """Return one row per run that has been judged."""
     measured, rows = timed(work, runtimes), []
     n = len(open_dataset(work.plan["data"]).split("val"))
-    for arch in archs:
-        header = work.header(arch)
-        found = None if header is None else evaluation(work, arch, header)
+    for run in runs:
+        arch, header = run[0], work.header(run)
+        found = None if header is None else evaluation(work, run, header)
         if header is None or found is None:
             continue
         done, planned = epochs_of(header)
@@ -292,6 +304,28 @@ def table_rows(work: Work, archs: Sequence[str], runtimes: Sequence[str]) -> lis
     return rows
 
 
+def added(rows: Sequence[Row], path: Path) -> list[Row]:
+    """Return the rows of a result file with these in place of, or after, its own.
+
+    A network that was not timed here keeps the latencies that the file has of it.
+
+    Raises
+    ------
+    ConfigError
+        If the file's networks were trained by another recipe or judged otherwise.
+    """
+    kept = {(one["engine"], one["seed"]): one for one in RunFolder(path.parent).read(path.name)["rows"]}
+    timed = {one["engine"]: one for one in kept.values()}
+    for one in rows:
+        for key in ("recipe", "protocol", "size"):
+            if any(other[key] != one[key] for other in timed.values()):
+                raise ConfigError(f"{path}: {key} differs from that of {one['engine']}; leave out --add")
+        if not one["latency_ms"] and one["engine"] in timed:
+            one = one | {key: timed[one["engine"]][key] for key in ("latency_ms", "params", "macs")}
+        kept[one["engine"], one["seed"]] = one
+    return list(kept.values())
+
+
 def shown(rows: Sequence[Row], runtimes: Sequence[str]) -> list[str]:
     """Return the lines of the table for a terminal, the best network first."""
     heads = "".join(f"{f'{runtime} ms, FPS':>24}" for runtime in runtimes)
@@ -306,7 +340,7 @@ def shown(rows: Sequence[Row], runtimes: Sequence[str]) -> list[str]:
         lines.append(
             f"{one['median']:6.2f} {epochs:>16} {next(sizes):>10} {next(sizes):>8}"
             + "".join(f"{time:>24}" for time in times)
-            + f" {one['cpu_minutes']:8.1f}  {one['engine']}"
+            + f" {one['cpu_minutes']:8.1f}  {name_of((one['engine'], one['seed']))}"
         )
     return lines
 
@@ -321,6 +355,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", help="as for segspace.train")
     parser.add_argument("--size", help="HxW that networks see and are timed at (360x480)")
     parser.add_argument("--epochs", type=int, help="of the whole schedule (200)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of trainings, each once (0)")
     parser.add_argument("--options", help="more options for segspace.train, as one text")
     parser.add_argument("--work", type=Path, help="where runs are kept (runs/segmenters)")
     parser.add_argument("--at-a-time", type=int, default=2, help="trainings, one thread each (2)")
@@ -331,6 +366,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", choices=PARTS, help="do one part alone")
     parser.add_argument("--quick", action="store_true", help="small scenes, two epochs, no result file")
     parser.add_argument("--json", type=Path, help="write the result to this file [results/segmenters.json]")
+    parser.add_argument("--add", action="store_true", help="keep its rows of other networks and seeds")
     options = parser.parse_args(arguments)
     quick = options.quick
     given: dict[str, Any] = {
@@ -356,22 +392,26 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def measured(options: argparse.Namespace, screen: Console) -> None:
     """Do what is asked for; SystemExit with 130 after Ctrl-C."""
     archs, work = list(dict.fromkeys(options.archs)), Work.opened(options)
+    runs = [(arch, seed) for seed in dict.fromkeys(options.seeds) for arch in archs]
     parts = PARTS if options.only is None else (options.only,)
-    if "train" in parts and not train(work, archs, options.at_a_time, options.seconds, screen):
+    if "train" in parts and not train(work, runs, options.at_a_time, options.seconds, screen):
         screen.print("stopped; the same command goes on; --only judge takes what is there")
         raise SystemExit(130)
     if "judge" in parts:
         screen.print("judging on val")
-        judge(work, archs, options.at_a_time)
+        judge(work, runs, options.at_a_time)
     if "latency" in parts:
         screen.print("measuring latency")
         latency(work, archs, options)
-    rows = table_rows(work, archs, options.runtimes)
+    rows = table_rows(work, runs, options.runtimes)
+    judged = {(one["engine"], one["seed"]) for one in rows}
     if rows:
+        if options.add and options.json is not None and options.json.is_file():
+            rows = added(rows, options.json)
         for line in shown(rows, options.runtimes):
             screen.print(line, soft_wrap=True)
         write(options.json, "segmenters", rows)
-    if missing := [arch for arch in archs if arch not in {one["engine"] for one in rows}]:
+    if missing := [name_of(run) for run in runs if run not in judged]:
         screen.print(f"not judged yet: {', '.join(missing)}", soft_wrap=True)
 
 

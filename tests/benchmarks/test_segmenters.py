@@ -26,6 +26,7 @@ from tests.segspace.test_train_commands import called, ended
 
 DATA = "streetscenes:16x24?train=4&val=2"
 FOUND, BASELINE = "rtseg:tiny:c0-C0-0", "bisenetv2:0.05"
+RUNS = [(FOUND, 0), (BASELINE, 0), ("enet", 0)]
 
 
 def script(folder: Path, name: str, text: str) -> Job:
@@ -120,13 +121,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
             "--batch",
             4,
             "--out",
-            work.run(arch),
+            work.path((arch, 0)),
         )
         with pytest.MonkeyPatch.context() as patch:
             if arch == BASELINE:
                 patch.setattr(Training, "_stepped", interrupted)
             assert ended(train.main, patch, *words) == (130 if arch == BASELINE else 0)
-        assert called(evaluate.evaluate, work.run(arch), "--data", DATA, "--pictures", 0).exit_code == 0
+        assert called(evaluate.evaluate, work.path((arch, 0)), "--data", DATA, "--pictures", 0).exit_code == 0
     for runtime, ms in (("onnxruntime", 2.0), ("openvino", 1.0)):
         networks = [
             {"arch": arch, "median": ms, "p10": ms, "p90": ms, "params": 1000, "macs": 2_000_000}
@@ -138,21 +139,21 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
 
 
 def test_the_table_says_how_far_each_training_is(work: Work) -> None:
-    rows = segmenters.table_rows(work, [FOUND, BASELINE, "enet"], segmenters.RUNTIMES)
+    rows = segmenters.table_rows(work, RUNS, segmenters.RUNTIMES)
     assert [row["engine"] for row in rows] == [FOUND, BASELINE]  # enet has not begun
     found, baseline = rows
     assert (found["kind"], found["epochs"], found["epochs_planned"]) == ("found", 2, 2)
     assert (baseline["kind"], baseline["epochs"], baseline["epochs_planned"]) == ("baseline", 1, 2)
-    assert found["median"] == json.loads((work.run(FOUND) / "result.json").read_text())["miou"]
-    assert found["cpu_minutes"] == round(read_header(work.run(FOUND)).cpu_seconds / 60, 1)
-    assert read_header(work.run(FOUND)).cpu_seconds > 0
+    assert found["median"] == json.loads((work.path((FOUND, 0)) / "result.json").read_text())["miou"]
+    assert found["cpu_minutes"] == round(read_header(work.path((FOUND, 0))).cpu_seconds / 60, 1)
+    assert read_header(work.path((FOUND, 0))).cpu_seconds > 0
     assert (found["params"], found["macs"]) == (1000, 2_000_000)
     assert found["latency_ms"]["openvino"]["median"] == 1
     assert (found["n_rows"], found["seed"]) == (2, 0)
     head, *lines = segmenters.shown(rows, segmenters.RUNTIMES)
     assert "openvino ms, FPS" in head
     assert any("1 of 2" in line and line.endswith(BASELINE) for line in lines)
-    without = segmenters.table_rows(work, [FOUND], ["cuda"])
+    without = segmenters.table_rows(work, RUNS[:1], ["cuda"])
     assert (without[0]["latency_ms"], without[0]["params"]) == ({}, None)
     assert segmenters.shown(without, ["cuda"])[1].count("–") == 3
 
@@ -165,20 +166,22 @@ def test_only_what_is_not_done_is_done(work: Work, monkeypatch: pytest.MonkeyPat
         return True
 
     monkeypatch.setattr(segmenters, "run_all", noted)
-    archs = [FOUND, BASELINE, "enet"]
-    assert segmenters.train(work, archs, 2, None, segmenters.console())
-    assert [job.name for job in asked] == [BASELINE, "enet"]
-    assert [job.command[-1] == "--resume" for job in asked] == [True, False]
+    assert segmenters.train(work, [*RUNS, ("enet", 3)], 2, None, segmenters.console())
+    assert [job.name for job in asked] == [BASELINE, "enet", "enet, seed 3"]
+    assert [job.command[-1] == "--resume" for job in asked] == [True, False, False]
     assert asked[1].command[2:5] == ("segspace.train", "enet", "--data")
+    seeds = [job.command[job.command.index("--seed") + 1] for job in asked]
+    assert seeds == ["0", "0", "3"]
+    assert len({job.command[-1] for job in asked[1:]}) == 2  # folders
     asked.clear()
-    segmenters.judge(work, archs, 2)
+    segmenters.judge(work, RUNS, 2)
     assert asked == []  # both are judged at their present step
-    path = work.run(BASELINE) / "evaluation-val" / "evaluation.json"
+    path = work.path((BASELINE, 0)) / "evaluation-val" / "evaluation.json"
     stored = path.read_text()
     path.write_text(json.dumps(json.loads(stored) | {"step": [0, 2]}))
-    segmenters.judge(work, archs, 2)
+    segmenters.judge(work, RUNS, 2)
     assert [job.name for job in asked] == [BASELINE]
-    assert [row["engine"] for row in segmenters.table_rows(work, archs, [])] == [FOUND]  # no stale number
+    assert [row["engine"] for row in segmenters.table_rows(work, RUNS, [])] == [FOUND]  # no stale number
     path.write_text(stored)
 
 
@@ -194,8 +197,8 @@ def test_seconds_and_ctrl_c_stop_trainings(work: Work, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(segmenters, "run_all", until_stopped)
     pressed = [signal.SIGINT]
-    assert not segmenters.train(work, [BASELINE], 2, None, segmenters.console())
-    assert segmenters.train(work, [BASELINE], 2, 0.05, segmenters.console())
+    assert not segmenters.train(work, RUNS[1:2], 2, None, segmenters.console())
+    assert segmenters.train(work, RUNS[1:2], 2, 0.05, segmenters.console())
 
 
 def test_another_plan_needs_another_folder(work: Work) -> None:
@@ -212,12 +215,32 @@ def test_options() -> None:
         segmenters.options_of(["enet"])
 
 
+def test_rows_are_added_to_those_of_another_machine(work: Work, tmp_path: Path) -> None:
+    path = tmp_path / "segmenters.json"
+    here = segmenters.table_rows(work, RUNS[:1], [])  # not timed here
+    assert here[0]["latency_ms"] == {}
+    there = [one | {"median": 1.0} for one in segmenters.table_rows(work, RUNS[:2], segmenters.RUNTIMES)]
+    path.write_text(json.dumps({"rows": there}))
+    both = segmenters.added([here[0] | {"seed": 1}, here[0]], path)
+    assert [(one["engine"], one["seed"]) for one in both] == [(FOUND, 0), (BASELINE, 0), (FOUND, 1)]
+    assert [one["median"] == 1.0 for one in both] == [False, True, False]
+    for one in both:
+        assert one["latency_ms"]["openvino"]["median"] == 1
+        assert one["params"] == 1000
+    other = here[0] | {"recipe": here[0]["recipe"] | {"epochs": 3}}
+    with pytest.raises(ConfigError, match="recipe differs from that of rtseg:tiny:c0-C0-0; leave out --add"):
+        segmenters.added([other], path)
+
+
 def test_table_and_picture_of_the_page(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = segmenters.table_rows(work, [FOUND, BASELINE], segmenters.RUNTIMES)
+    rows = segmenters.table_rows(work, RUNS[:2], segmenters.RUNTIMES)
     monkeypatch.setattr(search_plots, "rows_of", lambda name: rows if name == "segmenters" else [])
     monkeypatch.setattr(search_plots, "DOCS", work.folder)
+    rows.append(rows[0] | {"seed": 1, "median": rows[0]["median"] + 1})
     table = search_plots.tables()["segmenters"]()
     assert f"| `{BASELINE}` |" in table
+    low = rows[0]["median"]
+    assert f"| `{FOUND}` | {low + 0.5:.2f} | {low:.2f}, {low + 1:.2f} |" in table
     assert "| 2.00 (2.00–2.00), 500 | 1.00 (1.00–1.00), 1000 | 1 of 2 |" in table
     search_plots.pictures()
     assert (work.folder / "images" / "segmenters.svg").read_text().count("onnxruntime") >= 1
