@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from benchmarks.plots import DOCS
+from benchmarks.pages import DOCS
 
 RESULTS = Path(__file__).parent / "results" / "first.json"
 OURS, THEIRS = "#0b5394", "#cc4125"

@@ -16,9 +16,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import discovery, plots, transfer
+from benchmarks import discovery, pages, transfer
 from benchmarks.common import Row
-from benchmarks.plots import table
+from benchmarks.pages import table
 
 mpl.use("Agg")
 
@@ -57,9 +57,9 @@ def handmade_table(rows: Sequence[Row], problem: str) -> str:
     body = []
     for name in names:
         about = {"problem": problem, "task": "segmentation", "engine": name}
-        rho = plots.one(rows, unit="Spearman", **about)
-        tau, top = plots.one(rows, unit="Kendall", **about), plots.one(rows, unit="top tenth", **about)
-        cost = plots.one(rows, engine=name, unit="CPU s per network")
+        rho = pages.one(rows, unit="Spearman", **about)
+        tau, top = pages.one(rows, unit="Kendall", **about), pages.one(rows, unit="top tenth", **about)
+        cost = pages.one(rows, engine=name, unit="CPU s per network")
         line = [
             name,
             "–" if rho is None else str(rho["n_rows"]),
@@ -69,14 +69,14 @@ def handmade_table(rows: Sequence[Row], problem: str) -> str:
         ]
         line.append("–" if rho is None else str(rho["invalid"]))
         for task in others:
-            other = plots.one(rows, problem=problem, task=task, engine=name, unit="Spearman")
+            other = pages.one(rows, problem=problem, task=task, engine=name, unit="Spearman")
             line.append("–" if other is None else f"{other['value']:.2f}")
         body.append([*line, "–" if cost is None else f"{cost['median']:.2f}"])
     return table(head, body)
 
 
 def _value(rows: Sequence[Row], problem: str, name: str, unit: str) -> float:
-    found = plots.one(rows, problem=problem, task="segmentation", engine=name, unit=unit)
+    found = pages.one(rows, problem=problem, task="segmentation", engine=name, unit=unit)
     return -2.0 if found is None else float(found["value"])
 
 
@@ -112,7 +112,7 @@ def tasks_picture(rows: Sequence[Row]) -> None:
     )
     figure, axis = plt.subplots(figsize=(7.5, 0.28 * len(names) + 1.2))
     for task, marker in zip(TASKS, "os^dv", strict=True):
-        found = [plots.one(mine, task=task, engine=name) for name in names]
+        found = [pages.one(mine, task=task, engine=name) for name in names]
         points = [(r["value"], i, r) for i, r in enumerate(found) if r is not None]
         if not points:
             continue
@@ -349,9 +349,9 @@ def main(work: Path = Path("runs/proxies"), variant: str = "default") -> None:
     plt.rcParams.update(
         {"svg.hashsalt": "proxygraph", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     )
-    rows, runs = plots.rows_of("handmade"), discovery.runs_of(work / variant)
+    rows, runs = pages.rows_of("handmade"), discovery.runs_of(work / variant)
     if variant == "default":
-        found = plots.rows_of("discover")
+        found = pages.rows_of("discover")
     else:  # of a variant there is no published result
         found = discovery.rows_of(discovery.newest(runs))
     runs = discovery.of_rows(runs, found)
@@ -364,11 +364,11 @@ def main(work: Path = Path("runs/proxies"), variant: str = "default") -> None:
             if any(r.get("problem") == problem for r in rows)
         }
         tables |= {"published": published_table(rows), "cost": cost_table(rows)}
-    if moved := plots.rows_of("transfer"):
+    if moved := pages.rows_of("transfer"):
         tables["transfer"] = transfer_table(moved)
-    if rules := plots.rows_of("choice"):
+    if rules := pages.rows_of("choice"):
         tables["choice"] = choice_table(rules)
-    if changes := plots.rows_of("ablation"):
+    if changes := pages.rows_of("ablation"):
         tables["ablation"] = ablation_table(changes)
     if found:
         tables |= {"discovery": discovery_table(found), "formulas": formulas_table(found)}
@@ -381,4 +381,4 @@ def main(work: Path = Path("runs/proxies"), variant: str = "default") -> None:
         uses_picture(mine, problem)
     page = DOCS / "proxies.md"
     makers = {name: partial(str, text) for name, text in tables.items()}
-    page.write_text(plots.filled(page.read_text(encoding="utf-8"), makers), encoding="utf-8")
+    page.write_text(pages.filled(page.read_text(encoding="utf-8"), makers), encoding="utf-8")

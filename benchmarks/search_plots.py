@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.common import Row
-from benchmarks.plots import DOCS, number, one, rows_of, table
+from benchmarks.pages import DOCS, number, one, rows_of, table
 
 PROBLEMS = ("transnas101", "camvid")
 BLUE, GREY, RED, GREEN = "#0b5394", "#999999", "#cc4125", "#38761d"

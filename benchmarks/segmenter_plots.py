@@ -17,7 +17,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from benchmarks import search_plots, winner_plots
-from benchmarks.plots import DOCS, filled, number, rows_of, table
+from benchmarks.pages import DOCS, filled, number, rows_of, table
 
 PAGES = ("latency.md", "rtseg.md", "segmenter-search.md", "segmenter.md")
 

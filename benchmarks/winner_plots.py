@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.patches import Patch
 from PIL import Image
 
-from benchmarks.plots import DOCS, number, rows_of, table
+from benchmarks.pages import DOCS, number, rows_of, table
 from proxygraph.errors import ConfigError
 from segspace.datasets import open_dataset
 from segspace.drawing import parts_of

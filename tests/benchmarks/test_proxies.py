@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from benchmarks import apart, discovery, handmade, plots, proxies
+from benchmarks import apart, discovery, handmade, pages, proxies
 from proxygraph.dag import Dag
 from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
@@ -299,7 +299,7 @@ def test_options() -> None:
 
 def test_tables_are_filled_and_others_left() -> None:
     page = "a\n<!-- table one -->\nold\n<!-- end -->\nb\n<!-- table two -->\nkept\n<!-- end -->\n"
-    assert plots.filled(page, {"one": lambda: "fresh"}) == page.replace("old", "fresh")
+    assert pages.filled(page, {"one": lambda: "fresh"}) == page.replace("old", "fresh")
 
 
 def test_pictures_and_page(
@@ -323,7 +323,7 @@ def test_pictures_and_page(
         "<!-- table formulas -->\n<!-- end -->\n"
     )
     monkeypatch.setattr(proxy_plots, "DOCS", tmp_path)
-    monkeypatch.setattr(plots, "rows_of", {"handmade": rows, "discover": found}.get)
+    monkeypatch.setattr(pages, "rows_of", {"handmade": rows, "discover": found}.get)
     proxy_plots.main(tmp_path / "work")
     page = (tmp_path / "proxies.md").read_text()
     assert "| snip | 50 |" in page

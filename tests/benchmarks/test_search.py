@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import choosers, choosing, plots, search, search_plots, segmenter_plots, winner_plots
+from benchmarks import choosers, choosing, pages, search, search_plots, segmenter_plots, winner_plots
 from benchmarks.choosing import Pool
 from proxygraph.errors import ConfigError
 from proxygraph.infix import parse
@@ -390,7 +390,7 @@ def test_tables_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "| snip | 20 | " in text
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["search_camvid.svg"]
     assert (
-        plots.filled("<!-- table segmenters -->\nkept\n<!-- end -->", search_plots.tables()).count("kept")
+        pages.filled("<!-- table segmenters -->\nkept\n<!-- end -->", search_plots.tables()).count("kept")
         == 1
     )
 
