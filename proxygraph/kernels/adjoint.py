@@ -34,7 +34,7 @@ from proxygraph.kernels.interpreter import (
     TANH,
     elementwise,
 )
-from proxygraph.kernels.vecmath import address
+from proxygraph.kernels.intrinsics import address
 
 
 @jit()

@@ -18,6 +18,7 @@ from proxygraph.compact.forest import ACTIVATION, CODES, ELEMENT, LAYER, POW, RO
 from proxygraph.jit import jit
 from proxygraph.kernels import vecmath
 from proxygraph.kernels.groups import reduce, spread
+from proxygraph.kernels.intrinsics import address, bare, moved, use_wide_vectors
 from proxygraph.kernels.lanes import reduce_lanes, repeat_lanes
 from proxygraph.kernels.plan import (
     A_PLACE,
@@ -34,7 +35,6 @@ from proxygraph.kernels.plan import (
     A,
     B,
 )
-from proxygraph.kernels.vecmath import address, bare, moved
 
 NEG, ABS, SIGN, SQUARE, CUBE = (CODES[name] for name in ("neg", "abs", "sign", "square", "cube"))
 SQRT, LOG, LOG1P, EXP, INV = (CODES[name] for name in ("sqrt", "log", "log1p", "exp", "inv"))
@@ -90,7 +90,7 @@ def elementwise(kind: int, constant: float, n: int, to: Any, left: Any, right: A
     to, left, right : pointers
         Result and arguments; if there is one argument, it is `left`.
     """
-    vecmath.use_wide_vectors()
+    use_wide_vectors()
     out, x, y = carray(to, (n,)), carray(left, (n,)), carray(right, (n,))
     c, one = out.dtype.type(constant), out.dtype.type(1.0)
     if kind == ADD:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from proxygraph.jit import jit
 from proxygraph.kernels import vecmath
 from proxygraph.kernels.groups import COUNT, L1, L2, MAX, MEAN, MIN, STD, SUM
-from proxygraph.kernels.vecmath import address
+from proxygraph.kernels.intrinsics import address
 
 
 class Lanes(NamedTuple):

@@ -18,189 +18,30 @@ cos 1.85 and 2.03, pow 0.5 and about 1 + 0.7 |exponent|.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
-from numba.np.numpy_support import carray
+from numba.extending import overload
 
 from proxygraph.jit import jit
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-# --- what numba does not offer: arithmetic that stays in the type of its argument ---------------------------
-# numba widens int32 + int32 to 64 bits and float32 * 0.5 to float64; the functions below work in
-# the narrowest type among their arguments, so that constants can be plain Python numbers.
-
-
-def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
-    # numba's own type would have every call pass the typing context too
-    made: Callable[..., Any] = intrinsic(function)
-    return made
-
-
-def _inlined(function: F) -> F:
-    helper: F = register_jitable(forceinline=True)(function)
-    return helper
-
-
-def _llvm(numba_type: Any) -> Any:
-    return {
-        types.float32: ir.FloatType(),
-        types.float64: ir.DoubleType(),
-        types.int32: ir.IntType(32),
-        types.int64: ir.IntType(64),
-    }[numba_type]
-
-
-def _narrowed(builder: Any, value: Any, numba_type: Any) -> Any:
-    """`value`, a float, in the wanted precision; constants are folded."""
-    return value if value.type == _llvm(numba_type) else builder.fptrunc(value, _llvm(numba_type))
-
-
-def _common(*args: Any) -> Any:
-    return types.float32 if types.float32 in args else types.float64
-
-
-def _call(builder: Any, name: str, args: Any) -> Any:
-    """Call an LLVM intrinsic whose arguments and result are of one type."""
-    kind = args[0].type
-    function_type = ir.FunctionType(kind, [kind] * len(args))
-    return builder.call(builder.module.declare_intrinsic(name, [kind], function_type), args)
-
-
-@_intrinsic
-def address(typing_context: Any, array: Any, entry: Any) -> Any:
-    """Return the address of an entry of a contiguous array."""
-    kind: Any = types.CPointer(array.dtype)  # type: ignore[no-untyped-call]
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(array)(context, builder, args[0]).data
-        index = args[1] if args[1].type == ir.IntType(64) else builder.sext(args[1], ir.IntType(64))
-        return builder.gep(data, [index])
-
-    return kind(array, entry), code
-
-
-@_intrinsic
-def moved(typing_context: Any, pointer: Any, entries: Any) -> Any:
-    """Return the address so many entries further."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]])
-
-    return pointer(pointer, types.int64), code
-
-
-@jit(inline="always")
-def bare(array: Any) -> Any:
-    """Return a contiguous array whose references are not counted; something else must keep it alive."""
-    return carray(address(array, 0), array.shape)
-
-
-@_intrinsic
-def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``, in one instruction where the processor has it, and nowhere relied upon to be one."""
-    kind = _common(a, b, c)
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(builder, "llvm.fmuladd", [_narrowed(builder, arg, kind) for arg in args])
-
-    return kind(a, b, c), code
-
-
-@_intrinsic
-def _horner(typing_context: Any, x: Any, coefficients: Any) -> Any:
-    """The polynomial with a tuple of constants, lowest power first."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        terms = [_narrowed(builder, builder.extract_value(args[1], i), x) for i in range(len(coefficients))]
-        total = terms.pop()
-        while terms:
-            total = _call(builder, "llvm.fmuladd", [total, args[0], terms.pop()])
-        return total
-
-    return x(x, coefficients), code
-
-
-@_intrinsic
-def _select(typing_context: Any, condition: Any, a: Any, b: Any) -> Any:
-    """`a` where `condition`, else `b`, both evaluated: a Python conditional would be a branch."""
-    kind = _common(a, b)
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(args[0], *(_narrowed(builder, arg, kind) for arg in args[1:]))
-
-    return kind(condition, a, b), code
-
-
-@_intrinsic
-def _copysign(typing_context: Any, size: Any, sign: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(builder, "llvm.copysign", args)
-
-    return size(size, sign), code
-
-
-@_intrinsic
-def _bits(typing_context: Any, x: Any) -> Any:
-    """The bits of a float as an integer of the same width."""
-    kind = types.int32 if x == types.float32 else types.int64
-    return kind(x), lambda context, builder, signature, args: builder.bitcast(args[0], _llvm(kind))
-
-
-@_intrinsic
-def _float(typing_context: Any, i: Any) -> Any:
-    """The float that has these bits."""
-    kind = types.float32 if i == types.int32 else types.float64
-    return kind(i), lambda context, builder, signature, args: builder.bitcast(args[0], _llvm(kind))
-
-
-@_intrinsic
-def use_wide_vectors(typing_context: Any) -> Any:
-    """Have the loops of the calling function use vectors of 512 bits where the processor has them.
-
-    LLVM takes 256 on Intel processors, for the sake of code around such loops that a lower clock would slow
-    down; here the loops are all there is, and exp, log, tanh and sin take 0.6 to 0.75 of the time.
-    """
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # llvmlite's own `add` refuses attributes that have a value
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.void(), code
-
-
-def _integer_operation(name: str) -> Any:
-    """A wrapping operation on integers of one width; one may be a Python integer."""
-
-    def operation(typing_context: Any, a: Any, b: Any) -> Any:
-        kind = types.int32 if types.int32 in (a, b) else types.int64
-
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            width = _llvm(kind)
-            pair = (arg if arg.type == width else builder.trunc(arg, width) for arg in args)
-            return getattr(builder, name)(*pair)
-
-        return kind(a, b), code
-
-    operation.__name__ = operation.__qualname__ = f"_int_{name}"
-    return _intrinsic(operation)
-
-
-_add = _integer_operation("add")
-_sub = _integer_operation("sub")
-_and = _integer_operation("and_")
-_or = _integer_operation("or_")
-_xor = _integer_operation("xor")
-_shl = _integer_operation("shl")
-_shr = _integer_operation("lshr")
-
+from proxygraph.kernels.intrinsics import (
+    add,
+    and_,
+    bits,
+    copysign,
+    fma,
+    horner,
+    inlined,
+    of_bits,
+    or_,
+    select,
+    shl,
+    shr,
+    sub,
+    use_wide_vectors,
+    xor,
+)
 
 # --- constants ----------------------------------------------------------------------------------------------
 f32 = np.float32
@@ -263,87 +104,87 @@ def _only_compiled(name: str) -> TypeError:
 
 
 # --- exp, tanh, sigmoid -------------------------------------------------------------------------------------
-@_inlined
+@inlined
 def _exp_within32(x: Any) -> Any:
     # e**x = 2**n e**r. The power of two is applied in two halves: it may lie outside the normal numbers
     # although e**x does not, and the last product then rounds once, to a subnormal or to infinity.
-    t = _fma(x, LOG2E, TWICE32)
+    t = fma(x, LOG2E, TWICE32)
     n = t - TWICE32
-    r = _fma(n, -LN2_32[1], _fma(n, -LN2_32[0], x))
-    p = ONE32 + _fma(r * r, _horner(r, EXP32), r)
-    m = _bits(t)
-    half = _shr(m, 1)
-    return p * _float(_shl(half, 23)) * _float(_shl(_sub(m, half), 23))
+    r = fma(n, -LN2_32[1], fma(n, -LN2_32[0], x))
+    p = ONE32 + fma(r * r, horner(r, EXP32), r)
+    m = bits(t)
+    half = shr(m, 1)
+    return p * of_bits(shl(half, 23)) * of_bits(shl(sub(m, half), 23))
 
 
-@_inlined
+@inlined
 def _exp_within64(x: Any) -> Any:
-    t = _fma(x, LOG2E, TWICE64)
+    t = fma(x, LOG2E, TWICE64)
     n = t - TWICE64
-    r = _fma(n, -LN2_64[1], _fma(n, -LN2_64[0], x))
-    p = 1.0 + _fma(r * r, _horner(r, EXP64), r)
-    m = _bits(t)
-    half = _shr(m, 1)
-    return p * _float(_shl(half, 52)) * _float(_shl(_sub(m, half), 52))
+    r = fma(n, -LN2_64[1], fma(n, -LN2_64[0], x))
+    p = 1.0 + fma(r * r, horner(r, EXP64), r)
+    m = bits(t)
+    half = shr(m, 1)
+    return p * of_bits(shl(half, 52)) * of_bits(shl(sub(m, half), 52))
 
 
 def _exp32(x: Any) -> Any:
     # comparisons with NaN are false, so that NaN passes both limits
-    x = _select(x > f32(89.0), 89.0, x)
-    return _exp_within32(_select(x < f32(-104.0), -104.0, x))
+    x = select(x > f32(89.0), 89.0, x)
+    return _exp_within32(select(x < f32(-104.0), -104.0, x))
 
 
 def _exp64(x: Any) -> Any:
-    x = _select(x > 710.0, 710.0, x)
-    return _exp_within64(_select(x < -746.0, -746.0, x))
+    x = select(x > 710.0, 710.0, x)
+    return _exp_within64(select(x < -746.0, -746.0, x))
 
 
 def _sigmoid32(x: Any) -> Any:
     # with e**-|x|, which cannot overflow, small results keep their digits down to the last subnormal
     size = -abs(x)
-    e = _exp_within32(_select(size < f32(-104.0), -104.0, size))
+    e = _exp_within32(select(size < f32(-104.0), -104.0, size))
     total = ONE32 + e
-    ratio = _select(x < f32(0.0), e, 1.0) / total
+    ratio = select(x < f32(0.0), e, 1.0) / total
     lost = e - (total - ONE32)  # exact; 1 - e/2 stands for 1/total
-    return _fma(-ratio * lost, _fma(e, -0.5, 1.0), ratio)
+    return fma(-ratio * lost, fma(e, -0.5, 1.0), ratio)
 
 
 def _sigmoid64(x: Any) -> Any:
     size = -abs(x)
-    e = _exp_within64(_select(size < -746.0, -746.0, size))
+    e = _exp_within64(select(size < -746.0, -746.0, size))
     total = 1.0 + e
-    ratio = _select(x < 0.0, e, 1.0) / total
+    ratio = select(x < 0.0, e, 1.0) / total
     lost = e - (total - 1.0)  # exact; 1 - e/2 stands for 1/total
-    return _fma(-ratio * lost, _fma(e, -0.5, 1.0), ratio)
+    return fma(-ratio * lost, fma(e, -0.5, 1.0), ratio)
 
 
 def _tanh32(x: Any) -> Any:
     # a polynomial below 1/2, then 1 - 2e/(1 + e) with e = exp(-2|x|): no rounding error is amplified
     size = abs(x)
     z = size * size
-    small = _fma(size * z, _horner(z, TANH32), size)
-    y = _select(size > f32(12.0), -24.0, size * f32(-2.0))
-    t = _fma(y, LOG2E, BIAS32)
+    small = fma(size * z, horner(z, TANH32), size)
+    y = select(size > f32(12.0), -24.0, size * f32(-2.0))
+    t = fma(y, LOG2E, BIAS32)
     n = t - BIAS32
-    r = _fma(n, -LN2_32[1], _fma(n, -LN2_32[0], y))
-    scale = _float(_shl(_bits(t), 23))
-    e = _fma(scale, _fma(r * r, _horner(r, EXP32), r), scale)
+    r = fma(n, -LN2_32[1], fma(n, -LN2_32[0], y))
+    scale = of_bits(shl(bits(t), 23))
+    e = fma(scale, fma(r * r, horner(r, EXP32), r), scale)
     large = ONE32 - TWO32 * e / (ONE32 + e)
-    return _copysign(_select(size < f32(0.5493), small, large), x)
+    return copysign(select(size < f32(0.5493), small, large), x)
 
 
 def _tanh64(x: Any) -> Any:
     size = abs(x)
     z = size * size
-    small = _fma(size * z, _horner(z, TANH64), size)
-    y = _select(size > 24.0, -48.0, size * -2.0)
-    t = _fma(y, LOG2E, BIAS64)
+    small = fma(size * z, horner(z, TANH64), size)
+    y = select(size > 24.0, -48.0, size * -2.0)
+    t = fma(y, LOG2E, BIAS64)
     n = t - BIAS64
-    r = _fma(n, -LN2_64[1], _fma(n, -LN2_64[0], y))
-    scale = _float(_shl(_bits(t), 52))
-    e = _fma(scale, _fma(r * r, _horner(r, EXP64), r), scale)
+    r = fma(n, -LN2_64[1], fma(n, -LN2_64[0], y))
+    scale = of_bits(shl(bits(t), 52))
+    e = fma(scale, fma(r * r, horner(r, EXP64), r), scale)
     large = 1.0 - 2.0 * e / (1.0 + e)
-    return _copysign(_select(size < 0.5493, small, large), x)
+    return copysign(select(size < 0.5493, small, large), x)
 
 
 # --- log, log1p ---------------------------------------------------------------------------------------------
@@ -356,122 +197,122 @@ SHIFT32, SHIFT64 = f32(2.0**23), 2.0**52
 SHIFT_BITS32, SHIFT_BITS64 = 0x4B000000, 0x4330000000000000
 
 
-@_inlined
+@inlined
 def _log_sum32(f: Any, k: Any) -> Any:
     """log(1 + f) + k log 2."""
     z = f * f
-    rest = _fma(k, LN2_32[1], f * z * _horner(f, LOG32))
-    return _fma(k, LN2_32[0], f + _fma(z, -0.5, rest))
+    rest = fma(k, LN2_32[1], f * z * horner(f, LOG32))
+    return fma(k, LN2_32[0], f + fma(z, -0.5, rest))
 
 
-@_inlined
+@inlined
 def _log_sum64(f: Any, k: Any) -> Any:
     s = f / (2.0 + f)
     z = s * s
     half = 0.5 * f * f
-    rest = _fma(s, _fma(z, _horner(z, ATANH64), half), k * LN2_64[1])
-    return _fma(k, LN2_64[0], f - (half - rest))
+    rest = fma(s, fma(z, horner(z, ATANH64), half), k * LN2_64[1])
+    return fma(k, LN2_64[0], f - (half - rest))
 
 
 def _log32(x: Any) -> Any:
     tiny = x < f32(2.0**-126)
-    carried = _add(_bits(_select(tiny, x * SHIFT32, x)), CARRY32)
-    exponent = _shr(carried, 23)
-    k = _float(_or(exponent, SHIFT_BITS32)) - _select(tiny, SHIFT32 + f32(127 + 23), SHIFT32 + f32(127))
-    f = _float(_add(_and(carried, FRACTION32), SQRT_HALF32)) - ONE32
-    special = _select(x > f32(0.0), x, _select(x == f32(0.0), -INF32, NAN32))
-    return _select((x > f32(0.0)) & (x < INF32), _log_sum32(f, k), special)
+    carried = add(bits(select(tiny, x * SHIFT32, x)), CARRY32)
+    exponent = shr(carried, 23)
+    k = of_bits(or_(exponent, SHIFT_BITS32)) - select(tiny, SHIFT32 + f32(127 + 23), SHIFT32 + f32(127))
+    f = of_bits(add(and_(carried, FRACTION32), SQRT_HALF32)) - ONE32
+    special = select(x > f32(0.0), x, select(x == f32(0.0), -INF32, NAN32))
+    return select((x > f32(0.0)) & (x < INF32), _log_sum32(f, k), special)
 
 
 def _log64(x: Any) -> Any:
     tiny = x < 2.0**-1022
-    carried = _add(_bits(_select(tiny, x * SHIFT64, x)), CARRY64)
-    exponent = _shr(carried, 52)
-    k = _float(_or(exponent, SHIFT_BITS64)) - _select(tiny, SHIFT64 + (1023 + 52), SHIFT64 + 1023)
-    f = _float(_add(_and(carried, FRACTION64), SQRT_HALF64)) - 1.0
-    special = _select(x > 0.0, x, _select(x == 0.0, -np.inf, np.nan))
-    return _select((x > 0.0) & (x < np.inf), _log_sum64(f, k), special)
+    carried = add(bits(select(tiny, x * SHIFT64, x)), CARRY64)
+    exponent = shr(carried, 52)
+    k = of_bits(or_(exponent, SHIFT_BITS64)) - select(tiny, SHIFT64 + (1023 + 52), SHIFT64 + 1023)
+    f = of_bits(add(and_(carried, FRACTION64), SQRT_HALF64)) - 1.0
+    special = select(x > 0.0, x, select(x == 0.0, -np.inf, np.nan))
+    return select((x > 0.0) & (x < np.inf), _log_sum64(f, k), special)
 
 
 def _log1p32(x: Any) -> Any:
     u = ONE32 + x
     v = u - ONE32
     lost = (ONE32 - (u - v)) + (x - v)  # exact: u + lost = 1 + x (Knuth's sum with its error)
-    carried = _add(_bits(u), CARRY32)
-    exponent = _shr(carried, 23)
-    k = _float(_or(exponent, SHIFT_BITS32)) - (SHIFT32 + f32(127))
+    carried = add(bits(u), CARRY32)
+    exponent = shr(carried, 23)
+    k = of_bits(or_(exponent, SHIFT_BITS32)) - (SHIFT32 + f32(127))
     # 2**(1-k) rather than 2**-k, which is no normal number for the largest u
-    lost = lost * _float(_shl(_sub(255, exponent), 23)) * HALF32
-    f = (_float(_add(_and(carried, FRACTION32), SQRT_HALF32)) - ONE32) + lost
-    special = _select(x > f32(-1.0), x, _select(x == f32(-1.0), -INF32, NAN32))
+    lost = lost * of_bits(shl(sub(255, exponent), 23)) * HALF32
+    f = (of_bits(add(and_(carried, FRACTION32), SQRT_HALF32)) - ONE32) + lost
+    special = select(x > f32(-1.0), x, select(x == f32(-1.0), -INF32, NAN32))
     inside = (x > f32(-1.0)) & (x < INF32) & (x != f32(0.0))  # log1p(-0.0) is -0.0
-    return _select(inside, _log_sum32(f, k), special)
+    return select(inside, _log_sum32(f, k), special)
 
 
 def _log1p64(x: Any) -> Any:
     u = 1.0 + x
     v = u - 1.0
     lost = (1.0 - (u - v)) + (x - v)
-    carried = _add(_bits(u), CARRY64)
-    exponent = _shr(carried, 52)
-    k = _float(_or(exponent, SHIFT_BITS64)) - (SHIFT64 + 1023)
-    lost = lost * _float(_shl(_sub(2047, exponent), 52)) * 0.5
-    f = (_float(_add(_and(carried, FRACTION64), SQRT_HALF64)) - 1.0) + lost
-    special = _select(x > -1.0, x, _select(x == -1.0, -np.inf, np.nan))
+    carried = add(bits(u), CARRY64)
+    exponent = shr(carried, 52)
+    k = of_bits(or_(exponent, SHIFT_BITS64)) - (SHIFT64 + 1023)
+    lost = lost * of_bits(shl(sub(2047, exponent), 52)) * 0.5
+    f = (of_bits(add(and_(carried, FRACTION64), SQRT_HALF64)) - 1.0) + lost
+    special = select(x > -1.0, x, select(x == -1.0, -np.inf, np.nan))
     inside = (x > -1.0) & (x < np.inf) & (x != 0.0)
-    return _select(inside, _log_sum64(f, k), special)
+    return select(inside, _log_sum64(f, k), special)
 
 
 # --- sin, cos -----------------------------------------------------------------------------------------------
 # |x| = k pi + r with |r| <= pi/2: one polynomial instead of two and a selection. For the cosine k is half an
 # integer: cos(x) = sin(x + pi/2). The sign of the result, the parity of k, is given to r.
-@_inlined
+@inlined
 def _rest32(x: Any, shift: Any) -> Any:
     # in float64, where two parts of pi suffice for the smallest r that a float32 below the limit can have
     size = abs(np.float64(x))
-    t = _fma(size, INV_PI, shift) + ROUND64
+    t = fma(size, INV_PI, shift) + ROUND64
     k = t - ROUND64 - shift
-    r = _fma(k, -PI_32[1], _fma(k, -PI_32[0], size))
-    return f32(_float(_xor(_bits(r), _shl(_bits(t), 63))))
+    r = fma(k, -PI_32[1], fma(k, -PI_32[0], size))
+    return f32(of_bits(xor(bits(r), shl(bits(t), 63))))
 
 
-@_inlined
+@inlined
 def _sine32(r: Any) -> Any:
     z = r * r
-    return _fma(r * z, _horner(z, SIN32), r)
+    return fma(r * z, horner(z, SIN32), r)
 
 
-@_inlined
+@inlined
 def _sine64(x: Any, shift: Any) -> Any:
     size = abs(x)
-    t = _fma(size, INV_PI, shift) + ROUND64
+    t = fma(size, INV_PI, shift) + ROUND64
     k = t - ROUND64 - shift
-    a = _fma(k, -PI_64[0], size)  # exact
+    a = fma(k, -PI_64[0], size)  # exact
     b = k * PI_64[1]
     c = k * PI_64[2]
     first = a - b
     high = first - c
     # the errors of the two differences are exact (Dekker: a and first are multiples of the last bit of b, c)
-    low = _fma(k, -PI_64[3], ((a - first) - b) + ((first - high) - c))
+    low = fma(k, -PI_64[3], ((a - first) - b) + ((first - high) - c))
     r = high + low
     low = (high - r) + low
     z = r * r
-    slope = _fma(z, -0.4052847345693511, 1.0)  # cos(r) as 1 - 4 r**2/pi**2: low is half an ulp at most
-    y = r + _fma(r * z, _horner(z, SIN64), low * slope)
-    return _float(_xor(_bits(y), _shl(_bits(t), 63)))
+    slope = fma(z, -0.4052847345693511, 1.0)  # cos(r) as 1 - 4 r**2/pi**2: low is half an ulp at most
+    y = r + fma(r * z, horner(z, SIN64), low * slope)
+    return of_bits(xor(bits(y), shl(bits(t), 63)))
 
 
-@_inlined
+@inlined
 def _flipped(y: Any, sign: Any) -> Any:
-    return _float(_xor(_bits(y), sign))
+    return of_bits(xor(bits(y), sign))
 
 
 def _sin32(x: Any) -> Any:
-    return _flipped(_sine32(_rest32(x, 0.0)), _and(_bits(x), SIGN32))
+    return _flipped(_sine32(_rest32(x, 0.0)), and_(bits(x), SIGN32))
 
 
 def _sin64(x: Any) -> Any:
-    return _flipped(_sine64(x, 0.0), _and(_bits(x), SIGN64))
+    return _flipped(_sine64(x, 0.0), and_(bits(x), SIGN64))
 
 
 def _cos32(x: Any) -> Any:
@@ -483,12 +324,12 @@ def _cos64(x: Any) -> Any:
 
 
 # --- pow, sign, maximum, minimum ----------------------------------------------------------------------------
-@_inlined
+@inlined
 def _power(x: Any, p: Any) -> Any:
     """Two factors of x**p, float64, for 0 <= p <= 16, both about as large as the root of the product."""
     # The exponent is the same for all elements, yet a selection would be turned into one loop per case; with
     # masks, factors that are not wanted become 1.
-    one = _bits(1.0)
+    one = bits(1.0)
     x2 = x * x
     x4 = x2 * x2
     a = -((p >> 1) & 1)
@@ -496,15 +337,15 @@ def _power(x: Any, p: Any) -> Any:
     c = -((p >> 3) & 1)
     d = -((p >> 4) & 1)
     odd = -(p & 1)
-    low = _float(_or(_and(_bits(x), a), one & ~a)) * _float(_or(_and(_bits(x2), b), one & ~b))
-    high = _float(_or(_and(_bits(x4), c), one & ~c)) * _float(_or(_and(_bits(x4 * x4), d), one & ~d))
-    return low * high, low * high * _float(_or(_and(_bits(x), odd), one & ~odd))
+    low = of_bits(or_(and_(bits(x), a), one & ~a)) * of_bits(or_(and_(bits(x2), b), one & ~b))
+    high = of_bits(or_(and_(bits(x4), c), one & ~c)) * of_bits(or_(and_(bits(x4 * x4), d), one & ~d))
+    return low * high, low * high * of_bits(or_(and_(bits(x), odd), one & ~odd))
 
 
-@_inlined
+@inlined
 def _root_base(x: Any) -> Any:
     # as in numpy (C99, F.9.4.4): half-integer powers of -inf are those of inf, those of -0.0 those of 0.0
-    return _select((x < 0.0) & (x > -np.inf), np.nan, abs(x))
+    return select((x < 0.0) & (x > -np.inf), np.nan, abs(x))
 
 
 # --- scalars ------------------------------------------------------------------------------------------------
@@ -559,16 +400,16 @@ def minimum(x: Any, y: Any) -> Any:
 
 
 def _sign_any(x: Any) -> Any:
-    zero = _fma(x, 1.0, 0.0)  # keeps NaN, turns -0.0 into 0.0
-    return _select(x > 0.0, 1.0, _select(x < 0.0, -1.0, zero))
+    zero = fma(x, 1.0, 0.0)  # keeps NaN, turns -0.0 into 0.0
+    return select(x > 0.0, 1.0, select(x < 0.0, -1.0, zero))
 
 
 def _maximum_any(x: Any, y: Any) -> Any:
-    return _select((x > y) | (x != x), x, y)
+    return select((x > y) | (x != x), x, y)
 
 
 def _minimum_any(x: Any, y: Any) -> Any:
-    return _select((x < y) | (x != x), x, y)
+    return select((x < y) | (x != x), x, y)
 
 
 _precisions(exp, _exp32, _exp64)
@@ -661,7 +502,7 @@ def relu_into(out: Any, x: Any) -> None:
     """Write ``maximum(x, 0)`` of each element of `x` to `out`."""
     use_wide_vectors()
     for i in range(len(x)):
-        out[i] = _select((x[i] > 0.0) | (x[i] != x[i]), x[i], 0.0)
+        out[i] = select((x[i] > 0.0) | (x[i] != x[i]), x[i], 0.0)
 
 
 def _near_into(out: Any, x: Any, shift: Any) -> Any:
@@ -678,7 +519,7 @@ def _near32_into(out: Any, x: Any, shift: Any) -> Any:
         out[i] = _rest32(x[i], shift)
     odd = SIGN32 if shift == 0.0 else 0
     for i in range(len(x)):
-        out[i] = _flipped(_sine32(out[i]), _and(_bits(x[i]), odd))
+        out[i] = _flipped(_sine32(out[i]), and_(bits(x[i]), odd))
     return far
 
 
@@ -688,7 +529,7 @@ def _near64_into(out: Any, x: Any, shift: Any) -> Any:
     odd = SIGN64 if shift == 0.0 else 0
     for i in range(len(x)):
         far |= abs(x[i]) > SIN_LIMIT
-        out[i] = _flipped(_sine64(x[i], shift), _and(_bits(x[i]), odd))
+        out[i] = _flipped(_sine64(x[i], shift), and_(bits(x[i]), odd))
     return far
 
 
@@ -741,7 +582,7 @@ def pow_into(out: Any, x: Any, exponent: Any) -> None:
             out[i] = (1.0 / (a * math.sqrt(base))) * (1.0 / b)
     elif rooted and p == 0:
         for i in range(len(x)):  # in the type of x: no conversions, and short vectors hold more
-            out[i] = _select(x[i] == -np.inf, np.inf, _fma(math.sqrt(x[i]), 1.0, 0.0))
+            out[i] = select(x[i] == -np.inf, np.inf, fma(math.sqrt(x[i]), 1.0, 0.0))
     elif rooted:
         for i in range(len(x)):
             base = _root_base(np.float64(x[i]))
