@@ -2,7 +2,7 @@
 
     python benchmarks/phases.py [--quick] [--only {evaluation,threads,ranking}] [--json FILE]
 
-**evaluation**: the trees of ``throughput.py``, float32, one thread, CPU time per tree. Planning and the loop
+**evaluation**: the trees of ``trees.py``, float32, one thread, CPU time per tree. Planning and the loop
 over instructions are timed where they are called. What the loop spends is found by running other plans:
 
 * *dispatch*: the same instructions on blocks of no rows;
@@ -33,7 +33,7 @@ from benchmarks.common import Engine, Row, arguments, measure, print_rows, row, 
 
 import numpy as np  # isort: skip
 
-from benchmarks import throughput
+from benchmarks import throughput, trees
 from benchmarks.loop import Clock
 from benchmarks.ranking import rows_of
 from proxygraph.compact.forest import CODES, ROW, Forest
@@ -149,21 +149,19 @@ def evaluation(quick: bool) -> list[Row]:
     rows: list[Row] = []
     for n_rows, n_trees, repeats in SIZES[:2] if quick else SIZES:
         repeats = 5 if quick else repeats
-        forest = throughput.forest_of(
-            throughput.random_trees(throughput.TREES, throughput.MEAN_NODES)[:n_trees]
-        )
-        table = throughput.table_of(throughput.columns_of(n_rows, np.float32))
+        forest = throughput.forest_of(trees.random_trees(trees.TREES, trees.MEAN_NODES)[:n_trees])
+        table = throughput.table_of(trees.columns_of(n_rows, np.float32))
         out = np.empty((n_trees, n_rows), np.float32)
         cases = {
             "plain": throughput.apart(forest, table, np.float32),
             "shared": (Population(table, 1, 0, np.float32), forest),
         }
-        for way, (population, trees) in cases.items():
+        for way, (population, forest) in cases.items():
             about: Row = {"n_rows": n_rows, "dtype": "float32", "part": "evaluation", "trees": n_trees}
             about |= {"unit": "us/tree", "scale": 1e6 / n_trees, "way": way}
-            expected = population.run(trees, out).copy()
-            stages = called(population, trees, out, repeats)
-            loop = Loop(population, trees, out)
+            expected = population.run(forest, out).copy()
+            stages = called(population, forest, out, repeats)
+            loop = Loop(population, forest, out)
             variants = loop.variants()
             for name in ("as it is", *(f"{kind} twice" for kind in KINDS)):
                 out.fill(np.nan)
@@ -249,10 +247,8 @@ def threads(quick: bool) -> list[Row]:
     """Return the time line of one thread and of two, in turns."""
     rows: list[Row] = []
     for n_rows, n_trees, repeats in SIZES[:2] if quick else SIZES:
-        forest = throughput.forest_of(
-            throughput.random_trees(throughput.TREES, throughput.MEAN_NODES)[:n_trees]
-        )
-        table = throughput.table_of(throughput.columns_of(n_rows, np.float32))
+        forest = throughput.forest_of(trees.random_trees(trees.TREES, trees.MEAN_NODES)[:n_trees])
+        table = throughput.table_of(trees.columns_of(n_rows, np.float32))
         found: dict[tuple[str, int], list[float]] = {}
         cases = [(n, Population(table, n, 0, np.float32)) for n in (1, THREADS)]
         outs = [np.empty((n_trees, n_rows), np.float32) for _ in range(THREADS)]
