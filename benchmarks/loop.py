@@ -37,7 +37,8 @@ from proxygraph.kernels.fused_torch import TorchKernel
 from proxygraph.kernels.population import Population
 from proxygraph.objective import OBJECTIVES, Objective
 from proxygraph.program import lower
-from proxygraph.search import Search, SearchConfig, SearchState, default_ops
+from proxygraph.search import Search, SearchConfig, default_ops
+from proxygraph.search_state import SearchState
 from proxygraph.table import StatTable
 
 THREADS = 2

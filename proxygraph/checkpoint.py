@@ -17,7 +17,7 @@ from proxygraph.dag import Dag, Node
 from proxygraph.errors import ConfigError, ProxyGraphError
 from proxygraph.islands import IslandsState
 from proxygraph.leaves import Leaf
-from proxygraph.search import COUNTERS, COUNTERS_AFTER, Living, SearchState
+from proxygraph.search_state import COUNTERS, COUNTERS_AFTER, Living, SearchState
 
 
 def _packed(array: NDArray[Any]) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 
 from proxygraph.archive import HallOfFame
 from proxygraph.errors import ConfigError
-from proxygraph.search import Search, SearchState
+from proxygraph.search import Search
+from proxygraph.search_state import SearchState
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from proxygraph.jit import code_folder, forget_old_code, in_one_go, is_cold, is_
 from proxygraph.kernels.fitter import Fitter
 from proxygraph.kernels.population import Population
 from proxygraph.objective import find_objective
-from proxygraph.search import Living, Search, SearchConfig
+from proxygraph.search import Search, SearchConfig
+from proxygraph.search_state import Living
 from proxygraph.table import StatTable
 
 

@@ -27,16 +27,8 @@ from proxygraph.leaves import STATISTICS, Leaf
 from proxygraph.objective import OBJECTIVES
 from proxygraph.ops import Op, register, unregister
 from proxygraph.program import lower
-from proxygraph.search import (
-    COUNTERS,
-    COUNTERS_AFTER,
-    Living,
-    Search,
-    SearchConfig,
-    SearchState,
-    adapted,
-    default_ops,
-)
+from proxygraph.search import Search, SearchConfig, adapted, default_ops
+from proxygraph.search_state import COUNTERS, COUNTERS_AFTER, Living, SearchState
 from proxygraph.table import StatTable
 from proxygraph.zoo import available
 from tests.compact.trees import dags_of, spellings
