@@ -29,6 +29,13 @@ class HallOfFame:
     More than one per size is kept because the final choice is made on other rows than the fitness. For least
     squares a search offers at most one per size and generation, and only if it beats all found so far that
     are not larger.
+
+    Attributes
+    ----------
+    members : tuple of Individual
+        By size, of one size the best first, as `updated` leaves them and checkpoints keep them: `least` and
+        `best_up_to` look at places.
+    keep : int
     """
 
     members: tuple[Individual, ...] = ()
