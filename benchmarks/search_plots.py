@@ -222,7 +222,7 @@ def segmenters_picture() -> None:
             found = r["kind"] == "found"
             x, colour = r["latency_ms"][runtime]["median"], BLUE if found else GREY
             axis.plot(x, r["mean"], "o" if found else "s", color=colour)
-            axis.plot([x, x], [min(r["each"]), max(r["each"])], color=colour, lw=1)
+            axis.plot([x, x], [min(r["each"]), max(r["each"])], color=colour, lw=1, alpha=0.5)
             place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
             axis.annotate(r["engine"].removeprefix("rtseg:"), (x, r["mean"]), color=colour, **place)
         axis.set_xscale("log")
@@ -233,7 +233,7 @@ def segmenters_picture() -> None:
         axis.margins(x=0.2)
     panels[0][0].set_ylabel("mIoU on val, %")
     figure.suptitle(
-        "found (circles) and hand-made (squares), lines from seed to seed"
+        "found (circles) and hand-made (squares), means; lines span the seeds"
         + ("" if whole else ", training not finished"),
         fontsize=9,
     )

@@ -404,13 +404,13 @@ def measured(options: argparse.Namespace, screen: Console) -> None:
         screen.print("measuring latency")
         latency(work, archs, options)
     rows = table_rows(work, runs, options.runtimes)
-    judged = {(one["engine"], one["seed"]) for one in rows}
     if rows:
         if options.add and options.json is not None and options.json.is_file():
             rows = added(rows, options.json)
         for line in shown(rows, options.runtimes):
             screen.print(line, soft_wrap=True)
         write(options.json, "segmenters", rows)
+    judged = {(one["engine"], one["seed"]) for one in rows}
     if missing := [name_of(run) for run in runs if run not in judged]:
         screen.print(f"not judged yet: {', '.join(missing)}", soft_wrap=True)
 
