@@ -10,7 +10,7 @@ BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
 # the folders that hold Python files: `mypy` refuses an empty one
 CODE := $(sort $(patsubst %/,%,$(dir $(wildcard proxygraph/*.py segspace/*.py tools/*.py))))
-# speed only: collecting needs a file of published results, sampling measures errors, memory takes half an hour
+# speed of the engine: others measure quality, need data, or take half an hour (memory, features)
 BENCHMARKS := $(addprefix benchmarks/,start.py vecmath.py ranking.py fused.py throughput.py phases.py loop.py)
 PEERS := $(VENV)/.installed-bench
 SITE := $(VENV)/.installed-docs

@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import llvmlite.binding
 import numpy as np
 
 from proxygraph.run import environment as environment
@@ -113,7 +114,14 @@ def written(path: Path | None, threads: int = 1) -> list[Row]:
 
 
 def write(path: Path | None, name: str, rows: Sequence[Row], threads: int = 1) -> None:
-    """Write a result, ``{"name", "environment", "rows"}``, if there is a path."""
+    """Write a result, ``{"name", "environment", "rows"}``, whole or not at all, if there is a path."""
     if path is not None:
         result = {"name": name, "environment": environment(threads), "rows": list(rows)}
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+
+def processor() -> str:
+    """Return the kind of processor, as LLVM names it; makers give kinds of unlike speed one name."""
+    return str(llvmlite.binding.get_host_cpu_name())

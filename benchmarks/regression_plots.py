@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.pages import DOCS, number, one, rows_of, table
 
-ENGINES = {"proxygraph": "#0b5394", "pyoperon": "#cc4125", "gplearn": "#8e7cc3"}
+ENGINES = {"proxygraph": "#0b5394", "pyoperon": "#cc4125", "gplearn": "#8e7cc3", "eggp": "#38761d"}
 
 
 def regression_table(which: str) -> str:

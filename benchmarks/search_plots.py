@@ -170,10 +170,11 @@ def regret_picture(problem: str) -> None:
 
 
 def _segmenters() -> list[Row]:
-    """Return a row per network: mIoU is the mean of its seeds, ``each`` has all of them."""
+    """Return a row per network: ``each`` finished seed (sketches if there is none) and their ``mean``."""
     rows, networks = rows_of("segmenters"), []
     for engine in dict.fromkeys(r["engine"] for r in rows):
         own = sorted((r for r in rows if r["engine"] == engine), key=lambda r: r["seed"])
+        own = [r for r in own if r["epochs"] == r["epochs_planned"]] or own
         each = [r["median"] for r in own]
         networks.append(own[0] | {"each": each, "mean": float(np.mean(each))})
     return sorted(networks, key=lambda r: -r["mean"])

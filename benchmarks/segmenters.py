@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.common import Row, row, write
+from benchmarks.common import Row, processor, row, write
 
 # isort: split
 from rich.console import Console
@@ -291,12 +291,14 @@ def table_rows(work: Work, runs: Sequence[Run], runtimes: Sequence[str]) -> list
             "macs": of_cost.get("macs"),
             "latency_ms": {
                 runtime: {key: one[key] for key in ("median", "p10", "p90", "version", "threads")}
+                | {"processor": processor()}
                 for runtime, one in times.items()
             },
             "accuracy": found["accuracy"],
             "class_iou": found["class_iou"],
             "size": found["size"],
             "seed": header.seed,
+            "processor": processor(),
             "protocol": found["protocol"],
             "recipe": header.recipe.to_json(),
         }
@@ -307,23 +309,32 @@ def table_rows(work: Work, runs: Sequence[Run], runtimes: Sequence[str]) -> list
 def added(rows: Sequence[Row], path: Path) -> list[Row]:
     """Return the rows of a result file with these in place of, or after, its own.
 
-    A network that was not timed here keeps the latencies that the file has of it.
+    Of two trainings of one network and seed the one with more epochs stays. All rows of a network have its
+    latencies: those of `rows`, and of the file where there are none.
 
     Raises
     ------
     ConfigError
-        If the file's networks were trained by another recipe or judged otherwise.
+        If the file has networks of another recipe, judged otherwise, or timed on another kind of processor.
     """
-    kept = {(one["engine"], one["seed"]): one for one in RunFolder(path.parent).read(path.name)["rows"]}
-    timed = {one["engine"]: one for one in kept.values()}
-    for one in rows:
+    earlier = RunFolder(path.parent).read(path.name)["rows"]
+    kept: dict[tuple[str, int], Row] = {}
+    costs: dict[str, Row] = {}
+    for one in (*earlier, *rows):
+        engine = one["engine"]
         for key in ("recipe", "protocol", "size"):
-            if any(other[key] != one[key] for other in timed.values()):
-                raise ConfigError(f"{path}: {key} differs from that of {one['engine']}; leave out --add")
-        if not one["latency_ms"] and one["engine"] in timed:
-            one = one | {key: timed[one["engine"]][key] for key in ("latency_ms", "params", "macs")}
-        kept[one["engine"], one["seed"]] = one
-    return list(kept.values())
+            if one[key] != rows[0][key]:
+                raise ConfigError(f"{path}: {engine} has another {key}; give another --json")
+        before = kept.get((engine, one["seed"]))
+        if before is None or before["epochs"] <= one["epochs"]:
+            kept[engine, one["seed"]] = one
+        cost = costs.setdefault(engine, {"latency_ms": {}})
+        cost["latency_ms"] |= one["latency_ms"]
+        cost |= {key: one[key] for key in ("params", "macs") if one[key] is not None}
+    times = [time for cost in costs.values() for time in cost["latency_ms"].values()]
+    if len({time["processor"] for time in times}) > 1:
+        raise ConfigError(f"{path}: latencies of another kind of processor; time all of its networks here")
+    return [one | costs[one["engine"]] for one in kept.values()]
 
 
 def shown(rows: Sequence[Row], runtimes: Sequence[str]) -> list[str]:
@@ -355,7 +366,9 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", help="as for segspace.train")
     parser.add_argument("--size", help="HxW that networks see and are timed at (360x480)")
     parser.add_argument("--epochs", type=int, help="of the whole schedule (200)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of trainings, each once (0)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], help="each network is trained once with each of them (0)"
+    )
     parser.add_argument("--options", help="more options for segspace.train, as one text")
     parser.add_argument("--work", type=Path, help="where runs are kept (runs/segmenters)")
     parser.add_argument("--at-a-time", type=int, default=2, help="trainings, one thread each (2)")
@@ -382,6 +395,8 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             setattr(options, name, value)
     if not options.archs or not options.data:
         parser.error("name networks, and give --data")
+    if any(word.partition("=")[0] == "--seed" for word in shlex.split(options.options)):
+        parser.error("--options: give seeds by --seeds")
     if quick:
         options.rounds, options.busy_ok = 3, True
     elif options.json is None:

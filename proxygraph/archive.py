@@ -34,7 +34,7 @@ class HallOfFame:
     ----------
     members : tuple of Individual
         By size, of one size the best first, as `updated` leaves them and checkpoints keep them: `least` and
-        `best_up_to` look at places.
+        `best_up_to` rely on this order.
     keep : int
     """
 

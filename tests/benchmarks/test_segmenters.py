@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmarks import budget, search_plots, segmenters, winner_plots
 from benchmarks.segmenters import Job, Work
+from proxygraph.command import console
 from proxygraph.errors import ConfigError
 from segspace import evaluate, train
 from segspace.checkpoint import read_header
@@ -213,23 +214,67 @@ def test_options() -> None:
     assert segmenters.options_of(["enet", "--data", DATA]).json.name == "segmenters.json"
     with pytest.raises(SystemExit):
         segmenters.options_of(["enet"])
+    with pytest.raises(SystemExit):
+        segmenters.options_of(["enet", "--data", DATA, "--options=--batch 4 --seed=1"])
 
 
-def test_rows_are_added_to_those_of_another_machine(work: Work, tmp_path: Path) -> None:
+@pytest.fixture
+def there(work: Work, tmp_path: Path) -> Path:
+    """Return a result file of two networks, both timed."""
+    rows = [one | {"median": 1.0} for one in segmenters.table_rows(work, RUNS[:2], segmenters.RUNTIMES)]
     path = tmp_path / "segmenters.json"
+    path.write_text(json.dumps({"rows": rows}))
+    return path
+
+
+def test_rows_are_added_to_those_of_another_machine(work: Work, there: Path) -> None:
     here = segmenters.table_rows(work, RUNS[:1], [])  # not timed here
-    assert here[0]["latency_ms"] == {}
-    there = [one | {"median": 1.0} for one in segmenters.table_rows(work, RUNS[:2], segmenters.RUNTIMES)]
-    path.write_text(json.dumps({"rows": there}))
-    both = segmenters.added([here[0] | {"seed": 1}, here[0]], path)
+    assert (here[0]["latency_ms"], here[0]["params"]) == ({}, None)
+    both = segmenters.added([here[0] | {"seed": 1}, here[0]], there)
     assert [(one["engine"], one["seed"]) for one in both] == [(FOUND, 0), (BASELINE, 0), (FOUND, 1)]
     assert [one["median"] == 1.0 for one in both] == [False, True, False]
     for one in both:
         assert one["latency_ms"]["openvino"]["median"] == 1
         assert one["params"] == 1000
-    other = here[0] | {"recipe": here[0]["recipe"] | {"epochs": 3}}
-    with pytest.raises(ConfigError, match="recipe differs from that of rtseg:tiny:c0-C0-0; leave out --add"):
-        segmenters.added([other], path)
+
+
+def test_latencies_of_here_take_the_place_of_those_in_the_file(work: Work, there: Path) -> None:
+    timed = segmenters.table_rows(work, RUNS[:1], ["openvino"])[0] | {"seed": 1}
+    timed["latency_ms"]["openvino"]["median"] = 7.0
+    both = segmenters.added([timed], there)
+    of_found = [one["latency_ms"] for one in both if one["engine"] == FOUND]
+    assert [(t["onnxruntime"]["median"], t["openvino"]["median"]) for t in of_found] == [(2, 7), (2, 7)]
+    timed["latency_ms"]["openvino"]["processor"] = "another"
+    with pytest.raises(ConfigError, match="another kind of processor; time all of its networks here"):
+        segmenters.added([timed], there)
+
+
+def test_a_sketch_does_not_take_the_place_of_a_training(work: Work, there: Path) -> None:
+    here = segmenters.table_rows(work, RUNS[:1], [])[0]
+    kept = segmenters.added([here | {"epochs": 1, "median": 2.0}], there)
+    assert [one["median"] for one in kept] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("key", ["recipe", "protocol", "size"])
+def test_what_is_not_comparable_is_not_added(key: str, work: Work, there: Path) -> None:
+    here = segmenters.table_rows(work, RUNS[:1], [])[0]
+    stored = there.read_bytes()
+    with pytest.raises(ConfigError, match=f"has another {key}; give another --json"):
+        segmenters.added([here | {key: None}], there)
+    assert there.read_bytes() == stored
+
+
+def test_a_command_for_seeds_adds_what_is_judged(work: Work, there: Path) -> None:
+    words = [FOUND, "--data", DATA, "--size", "16x24", "--epochs", "2", "--work", str(work.folder)]
+    words += ["--only", "table", "--seeds", "0", "5", "--json", str(there)]
+    screen = console()
+    with screen.capture() as said_:
+        segmenters.measured(segmenters.options_of([*words, "--add"]), screen)
+    assert f"not judged yet: {FOUND}, seed 5" in said_.get()
+    rows = json.loads(there.read_text())["rows"]
+    assert [(one["engine"], one["seed"]) for one in rows] == [(FOUND, 0), (BASELINE, 0)]
+    segmenters.measured(segmenters.options_of(words), screen)
+    assert [one["engine"] for one in json.loads(there.read_text())["rows"]] == [FOUND]
 
 
 def test_table_and_picture_of_the_page(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +282,7 @@ def test_table_and_picture_of_the_page(work: Work, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(search_plots, "rows_of", lambda name: rows if name == "segmenters" else [])
     monkeypatch.setattr(search_plots, "DOCS", work.folder)
     rows.append(rows[0] | {"seed": 1, "median": rows[0]["median"] + 1})
+    rows.append(rows[0] | {"seed": 2, "median": 0.0, "epochs": 1})  # a sketch: not in the mean
     table = search_plots.tables()["segmenters"]()
     assert f"| `{BASELINE}` |" in table
     low = rows[0]["median"]
