@@ -188,20 +188,18 @@ def test_another_process_does_not_compile_again(tmp_path: Path):
     assert output() == "[True, True, False] 1\n"
 
 
-@jit.jit()
-def _inner(x):
-    return 2 * x
+def test_compiled_callers_get_a_part_without_machine_code_and_python_gets_the_whole(folder: Path):
+    @jit.jit()
+    def _inner(x):
+        return 2 * x
 
+    @jit.jit()
+    def _outer(x):
+        total = 0 * x
+        for _ in range(3):
+            total += _inner(x)
+        return total
 
-@jit.jit()
-def _outer(x):
-    total = 0 * x
-    for _ in range(3):
-        total += _inner(x)
-    return total
-
-
-def test_compiled_callers_get_a_part_without_machine_code_and_python_gets_the_whole():
     assert _outer(2.0) == 12.0
     assert not _inner.overloads
     assert [argument.name for (argument,) in _inner._part.overloads] == ["float64"]
