@@ -45,6 +45,8 @@ PARTS = ("train", "judge", "latency", "table")
 RUNTIMES = ("onnxruntime", "openvino")
 QUICK = ("rtseg:tiny:c0-C0-0", "enet", "bisenetv2:0.05")
 UNIT = "mIoU on val, %"
+NEEDED = ("engine", "seed", "epochs", "recipe", "protocol", "size", "params", "macs", "latency_ms")
+"""What a row must have for others to be added to it."""
 Run = tuple[str, int]
 """A network and the seed of its training."""
 STOPPED = (130, -signal.SIGINT)
@@ -315,9 +317,10 @@ def added(rows: Sequence[Row], path: Path) -> list[Row]:
     Raises
     ------
     ConfigError
-        If the file has networks of another recipe, judged otherwise, or timed on another kind of processor.
+        If the file is no result of this script, or has networks of another recipe, judged otherwise, or
+        timed on another kind of processor.
     """
-    earlier = RunFolder(path.parent).read(path.name)["rows"]
+    earlier = _rows_in(path)
     kept: dict[tuple[str, int], Row] = {}
     costs: dict[str, Row] = {}
     for one in (*earlier, *rows):
@@ -335,6 +338,18 @@ def added(rows: Sequence[Row], path: Path) -> list[Row]:
     if len({time["processor"] for time in times}) > 1:
         raise ConfigError(f"{path}: latencies of another kind of processor; time all of its networks here")
     return [one | costs[one["engine"]] for one in kept.values()]
+
+
+def _rows_in(path: Path) -> list[Row]:
+    """Return the rows of a result file (`ConfigError` if it is not one of this script)."""
+    rows: list[Row] = RunFolder(path.parent).read(path.name).get("rows", [])
+    for one in rows:
+        times = one.get("latency_ms", {}).values()
+        lacking = [key for key in NEEDED if key not in one]
+        lacking += ["processor" for time in times if "processor" not in time]
+        if lacking:
+            raise ConfigError(f"{path}: a row without {lacking[0]}; give another --json")
+    return rows
 
 
 def shown(rows: Sequence[Row], runtimes: Sequence[str]) -> list[str]:

@@ -264,6 +264,16 @@ def test_what_is_not_comparable_is_not_added(key: str, work: Work, there: Path) 
     assert there.read_bytes() == stored
 
 
+@pytest.mark.parametrize("key", ["engine", "seed", "recipe", "latency_ms", "processor"])
+def test_a_file_of_another_form_is_refused(key: str, work: Work, there: Path) -> None:
+    content = json.loads(there.read_text())
+    one = content["rows"][1]
+    del (one["latency_ms"]["openvino"] if key == "processor" else one)[key]
+    there.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"a row without {key}; give another --json"):
+        segmenters.added(segmenters.table_rows(work, RUNS[:1], []), there)
+
+
 def test_a_command_for_seeds_adds_what_is_judged(work: Work, there: Path) -> None:
     words = [FOUND, "--data", DATA, "--size", "16x24", "--epochs", "2", "--work", str(work.folder)]
     words += ["--only", "table", "--seeds", "0", "5", "--json", str(there)]
